@@ -1,0 +1,82 @@
+"""Bayesian linear mixed models in genetics, on one shared eigenbasis.
+
+The walk: genotypes -> grm -> eigenbasis -> LMM -> reml / posterior / scan -> plots.
+
+>>> import bayeslmm as bl
+>>> mice = bl.datasets.mouse_hs1940()
+>>> model = bl.LMM("cd8 ~ sex", mice.phenotypes, bl.grm(mice.genotypes))
+>>> print(f"{model.h2_posterior().mean:.2f}")
+0.60
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bayeslmm import datasets, priors
+    from bayeslmm.association import lambda_gc, scan
+    from bayeslmm.basis import Eigenbasis, eigenbasis, load_eigenbasis
+    from bayeslmm.errors import InputError
+    from bayeslmm.genotypes import Genotypes, read_genotypes
+    from bayeslmm.lmm import LMM
+    from bayeslmm.phenotypes import read_phenotypes
+    from bayeslmm.relatedness import GRM, grm, read_grm, write_gemma, write_grm
+
+__version__ = "0.1.0"
+
+# Public names and the module of each, imported on first use: `import bayeslmm` costs nothing.
+# No module may have the name of a function here: importing it would shadow the function.
+_HOME = {
+    "Eigenbasis": "basis",
+    "GRM": "relatedness",
+    "Genotypes": "genotypes",
+    "InputError": "errors",
+    "LMM": "lmm",
+    "eigenbasis": "basis",
+    "grm": "relatedness",
+    "lambda_gc": "association",
+    "load_eigenbasis": "basis",
+    "read_genotypes": "genotypes",
+    "read_grm": "relatedness",
+    "read_phenotypes": "phenotypes",
+    "scan": "association",
+    "write_gemma": "relatedness",
+    "write_grm": "relatedness",
+}
+_MODULES = ("datasets", "priors")
+
+__all__ = [
+    "GRM",
+    "LMM",
+    "Eigenbasis",
+    "Genotypes",
+    "InputError",
+    "datasets",
+    "eigenbasis",
+    "grm",
+    "lambda_gc",
+    "load_eigenbasis",
+    "priors",
+    "read_genotypes",
+    "read_grm",
+    "read_phenotypes",
+    "scan",
+    "write_gemma",
+    "write_grm",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"bayeslmm.{name}")
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"bayeslmm.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'bayeslmm' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,344 @@
+"""K = U diag(S) U': the basis in which the model is diagonal, computed once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.errors import InputError, listing
+from bayeslmm.files import sha256, write_aside
+from bayeslmm.memory import gigabytes, require_memory
+from bayeslmm.progress import log
+from bayeslmm.relatedness import GRM, as_grm
+
+FORMAT = "bayeslmm eigenbasis 1"
+# LAPACK's syevd sizes its workspace, 2 n^2, in 32-bit integers.
+_LARGEST_SYEVD = 32_000
+# Eigenvalues of a positive-semidefinite K computed in float32 may fall this far below
+# zero, relative to the largest; one that falls further says that K is no covariance.
+_NEGATIVE = 1e-5
+
+
+@dataclass(frozen=True)
+class Eigenbasis:
+    """Eigenvectors and eigenvalues of a relatedness matrix on its samples.
+
+    Attributes
+    ----------
+    values : ndarray, shape (n,)
+        S, eigenvalues of (centred) K in descending order, none negative.
+    vectors : ndarray, shape (n, n)
+        U, eigenvectors in columns; may be memory-mapped.
+    samples : Index
+        Sample ids, shape (n,).
+    centered : bool
+        Whether K was centred on these samples (rows and columns sum to 0).
+    labelled : bool
+        Whether `samples` are real ids rather than row numbers.
+    grm : GRM or None
+        The matrix that it comes from, for bases of fewer samples.
+    info : dict
+        Provenance, and how many small negative eigenvalues were set to 0.
+    """
+
+    values: np.ndarray
+    vectors: np.ndarray = field(repr=False)
+    samples: pd.Index
+    centered: bool = True
+    labelled: bool = True
+    grm: GRM | None = field(default=None, repr=False)
+    info: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return len(self.samples)
+
+    @property
+    def trace(self) -> float:
+        """Sum of the eigenvalues."""
+        return float(self.values.sum())
+
+    @property
+    def kappa(self) -> float:
+        """Mean diagonal of (centred) K: what turns s2_g into genetic variance."""
+        return self.trace / self.n
+
+    @cached_property
+    def vectors32(self) -> np.ndarray:
+        """U in float32, for products with many variants."""
+        return np.ascontiguousarray(self.vectors, dtype=np.float32)
+
+    def __repr__(self) -> str:
+        positive = int((self.values > 1e-10 * self.values[0]).sum())
+        return (
+            f"<Eigenbasis of {self.n:,} samples: {positive:,} positive eigenvalues, "
+            f"largest {self.values[0]:.4g}, kappa {self.kappa:.4g}>"
+        )
+
+    def rotate(self, x: np.ndarray) -> np.ndarray:
+        """U'x, for x of shape (n,) or (n, k)."""
+        return self.vectors.T @ x
+
+    def unrotate(self, z: np.ndarray) -> np.ndarray:
+        """U z, the way back, for z of shape (n,) or (n, k)."""
+        return self.vectors @ z
+
+    def rotate_rows(self, x: np.ndarray) -> np.ndarray:
+        """X U for variants in rows, shape (b, n), in the precision of `x`."""
+        return x @ (self.vectors32 if x.dtype == np.float32 else self.vectors)
+
+    def row_quadratic(self, weights: np.ndarray) -> np.ndarray:
+        """diag(U diag(w) U') for weights of shape (n,) or (n, k)."""
+        out = np.empty(weights.shape)
+        step = max(1, 2**22 // self.n)
+        for i in range(0, self.n, step):
+            rows = self.vectors[i : i + step]
+            out[i : i + step] = (rows * rows) @ weights
+        return out
+
+    def subset(self, samples: Iterable[str]) -> Eigenbasis:
+        """The basis of some of the samples, from the kept relatedness matrix.
+
+        Raises
+        ------
+        InputError
+            If the samples are not all there, or no relatedness matrix was kept.
+        """
+        ids = pd.Index(samples, name="id", dtype="str")
+        if ids.equals(self.samples):
+            return self
+        absent = ids.difference(self.samples)
+        if len(absent):
+            raise InputError(
+                f"The eigenbasis has {self.n:,} samples, {len(ids):,} are wanted, and "
+                f"{len(absent):,} of these are not in it: {listing(absent)}."
+            )
+        if self.grm is None:
+            raise InputError(
+                f"The eigenbasis has {self.n:,} samples, but {len(ids):,} are analysed, and it "
+                "was kept without its relatedness matrix. Make a basis of just these samples "
+                "(bl.eigenbasis(grm, samples=ids)), or keep the matrix with it."
+            )
+        return self.grm.eigenbasis(ids, center=self.centered)
+
+    def save(
+        self, path: str | os.PathLike[str], *, with_grm: bool = True, overwrite: bool = False
+    ) -> None:
+        """Write the basis to a folder: basis.json, values.npy, vectors.npy, samples.txt, grm.npy.
+
+        The folder is described in docs/formats.md. basis.json holds the SHA-256 of
+        every other file, checked on loading.
+
+        Parameters
+        ----------
+        path : path-like
+            Folder to make.
+        with_grm : bool
+            Keep the relatedness matrix too, so that bases of fewer samples can be
+            made from the file.
+        overwrite : bool
+            Whether an existing folder may be replaced.
+        """
+        with write_aside(path, overwrite=overwrite) as folder:
+            folder.mkdir()
+            np.save(folder / "values.npy", self.values)
+            np.save(folder / "vectors.npy", np.ascontiguousarray(self.vectors))
+            (folder / "samples.txt").write_text("".join(f"{i}\n" for i in self.samples))
+            if with_grm and self.grm is not None:
+                np.save(folder / "grm.npy", np.ascontiguousarray(self.grm.matrix))
+                (folder / "grm_samples.txt").write_text("".join(f"{i}\n" for i in self.grm.samples))
+            about = {
+                "format": FORMAT,
+                "centered": self.centered,
+                "labelled": self.labelled,
+                "n": self.n,
+                "scale": self.grm.scale if self.grm else None,
+                "n_variants": self.grm.n_variants if self.grm else None,
+                "info": self.info,
+                "sha256": {f.name: sha256(f) for f in sorted(folder.iterdir())},
+            }
+            (folder / "basis.json").write_text(json.dumps(about, indent=1))
+
+
+def eigenbasis(
+    kernel: GRM | pd.DataFrame | np.ndarray,
+    *,
+    samples: Iterable[str] | None = None,
+    center: bool = True,
+) -> Eigenbasis:
+    """Decompose a relatedness matrix, K = U diag(S) U', by LAPACK's divide and conquer.
+
+    Parameters
+    ----------
+    kernel : GRM, square DataFrame or array (n, n)
+        The matrix; kept with the basis.
+    samples : sample ids, optional
+        Samples to decompose it on; all by default.
+    center : bool
+        Centre K on these samples first, as GEMMA does: with an intercept in the model
+        the restricted likelihood stays the same, and the mean diagonal `kappa`
+        becomes the variance that K gives. Leave it out only for models without
+        intercept.
+
+    Returns
+    -------
+    Eigenbasis
+        Kept with the GRM too: asked again for the same samples, it is not recomputed.
+
+    Raises
+    ------
+    InputError
+        If K is not symmetric, not finite, not positive-semidefinite, or proportional to
+        the identity; if memory does not suffice (the message has both numbers).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bayeslmm as bl
+    >>> K = np.array([[1.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> bl.eigenbasis(K).values.round(3)
+    array([1.167, 0.5  , 0.   ])
+    """
+    return as_grm(kernel).eigenbasis(samples, center=center)
+
+
+def decompose(grm: GRM, samples: pd.Index, *, center: bool) -> Eigenbasis:
+    """Eigenbasis of a GRM on some of its samples (see `eigenbasis`)."""
+    from scipy.linalg import eigh
+
+    n = len(samples)
+    if n < 3:
+        raise InputError(f"A basis needs at least 3 samples, but has {n}.")
+    need = 8.0 * n * n * 4
+    what = f"Decomposing a {n:,} x {n:,} relatedness matrix"
+    require_memory(need, what)
+    if n > 2000:
+        log.info("%s: %s of memory, about %s.", what, gigabytes(need), _expected_time(n))
+    whole = samples.equals(grm.samples)
+    K = np.array(grm.matrix if whole else grm.subset(samples).matrix, dtype=np.float64, order="F")
+    _check_symmetric(K, samples)
+    if center:
+        means = K.mean(axis=0)
+        K -= means
+        K -= means[:, None]
+        K += means.mean()
+    driver = "evd" if n <= _LARGEST_SYEVD else "evr"
+    S, U = eigh(K, driver=driver, overwrite_a=True, check_finite=False)
+    S, U = S[::-1], U[:, ::-1]
+    if S[-1] < -(_NEGATIVE * abs(S[0])):
+        raise InputError(
+            f"The kernel is not positive-semidefinite: its eigenvalues run from {S[-1]:.4g} to "
+            f"{S[0]:.4g}. A covariance has none below 0; was it made with pairwise deletion, "
+            "rounded, or edited?"
+        )
+    n_negative = int((-1e-12 * S[0] > S).sum())
+    smallest = float(S[-1])
+    S = np.maximum(S, 0)
+    inner = S[: n - 1] if center else S
+    if inner[0] - inner[-1] <= 1e-6 * inner.mean():
+        raise InputError(
+            "The kernel is proportional to the identity: everybody is equally related, so genetic "
+            "and residual variance cannot be told apart."
+        )
+    info = grm.info | {
+        "scale": grm.scale,
+        "n_variants": grm.n_variants,
+        "n_negative_set_to_0": n_negative,
+        "smallest_eigenvalue": smallest,
+    }
+    return Eigenbasis(S, np.ascontiguousarray(U), samples, center, grm.labelled, grm, info)
+
+
+def load_eigenbasis(
+    path: str | os.PathLike[str], *, verify: bool = True, grm: GRM | None = None
+) -> Eigenbasis:
+    """Load a basis saved by `Eigenbasis.save`; its matrices stay on disk, memory-mapped.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+    verify : bool
+        Compare every file's SHA-256 with basis.json.
+    grm : GRM, optional
+        The matrix that it comes from, if known; else the one in the folder.
+
+    Raises
+    ------
+    InputError
+        If the folder is no basis, or a file was damaged or edited.
+    """
+    folder = Path(path)
+    try:
+        about = json.loads((folder / "basis.json").read_text())
+        known = about["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder}: not a saved eigenbasis (no readable basis.json).") from error
+    if not known:
+        raise InputError(f"{folder}: format '{about['format']}' is not '{FORMAT}'.")
+    for name, expected in about["sha256"].items():
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name}: no such file, but basis.json names it.")
+        if verify and sha256(folder / name) != expected:
+            raise InputError(f"{folder / name}: damaged or edited (SHA-256 differs). Make it anew.")
+    values = np.load(folder / "values.npy")
+    vectors = np.load(folder / "vectors.npy", mmap_mode="r")
+    samples = _ids(folder / "samples.txt")
+    if grm is None and (folder / "grm.npy").is_file():
+        grm = GRM(
+            np.load(folder / "grm.npy", mmap_mode="r"),
+            _ids(folder / "grm_samples.txt"),
+            about["n_variants"],
+            about["scale"],
+            labelled=about["labelled"],
+            info=about["info"],
+            cache_folder=folder.with_name(folder.name + ".subsets"),
+        )
+    return Eigenbasis(
+        values, vectors, samples, about["centered"], about["labelled"], grm, about["info"]
+    )
+
+
+def fingerprint(samples: pd.Index) -> str:
+    """A hash of sample ids in their order."""
+    return hashlib.sha256("\n".join(samples).encode()).hexdigest()
+
+
+def _ids(path: Path) -> pd.Index:
+    return pd.Index(path.read_text().splitlines(), name="id", dtype="str")
+
+
+def _check_symmetric(K: np.ndarray, samples: pd.Index) -> None:
+    if not np.isfinite(K).all():
+        i, j = np.argwhere(~np.isfinite(K))[0]
+        raise InputError(
+            f"The kernel is not finite for samples '{samples[i]}' and '{samples[j]}' ({K[i, j]})."
+        )
+    gap = np.abs(K - K.T)
+    if gap.max() > 1e-5 * np.abs(K).max():
+        i, j = np.unravel_index(np.argmax(gap), K.shape)
+        raise InputError(
+            f"The kernel is not symmetric: samples '{samples[i]}' and '{samples[j]}' have "
+            f"{K[i, j]:.6g} one way and {K[j, i]:.6g} the other."
+        )
+
+
+def _expected_time(n: int) -> str:
+    """Time of a decomposition, from a small product timed here (about 20 n^3 flops' worth)."""
+    a = np.ones((512, 512))
+    a @ a
+    start = time.perf_counter()
+    a @ a
+    seconds = 20 * n**3 / (2 * 512**3) * (time.perf_counter() - start)
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,72 @@
+"""Files on disk: outputs written whole or not at all, and checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bayeslmm.errors import InputError
+
+
+@contextmanager
+def write_aside(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; rename it to `path` only when all went well.
+
+    Works for a file and for a folder (create it at the yielded name). On any error,
+    interruption included, what was written is removed and `path` is left as it was.
+
+    Parameters
+    ----------
+    path : path-like
+        Where the result is to be.
+    overwrite : bool
+        Whether an existing `path` may be replaced.
+
+    Raises
+    ------
+    InputError
+        If `path` exists and `overwrite` is false, or if its folder cannot be made.
+    """
+    path = Path(path)
+    refuse_existing(path, overwrite=overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise InputError(f"{path}: cannot write there ({error.strerror}).") from error
+    aside = scratch / path.name
+    try:
+        yield aside
+        if path.is_dir() and aside.is_dir():
+            path.replace(scratch / "replaced")
+        aside.replace(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def refuse_existing(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Raise an `InputError` if `path` exists and may not be overwritten."""
+    if Path(path).exists() and not overwrite:
+        raise InputError(
+            f"{path} exists already and is kept. Name another path, or ask for it to be "
+            "replaced (overwrite=True; --overwrite on the command line)."
+        )
+
+
+def existing(path: str | os.PathLike[str]) -> Path:
+    """Return `path` as a `Path`; raise an `InputError` if there is no such file."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file.")
+    return path
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, as a hexadecimal string."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,245 @@
+r"""The likelihood of the rotated model: what reml, posterior, scan and PyMC share.
+
+With K = U diag(S) U', kappa the mean of S, s = S / kappa, and
+
+    V = s2 D,   D = diag(d),   d = h2 s + 1 - h2,
+
+s2 is the total variance and h2 its genetic share; s2_g = s2 h2 / kappa and
+s2_e = s2 (1 - h2). On the basis y and C become U'y and U'C, and with
+
+    A = C' D^-1 C,   P = D^-1 - D^-1 C A^-1 C' D^-1,   Q = y' P y,   df = n - c,
+
+the restricted likelihood, maximised over s2, is
+
+    log L(h2) = -1/2 [ sum log d + log|A| + df log Q ] + const;
+
+integrated over s2 under 1/s2 it is the same up to a constant (Patterson & Thompson
+1971; Kang et al. 2008; Zhou & Stephens 2012; Furlotte et al. 2014).
+
+Two changes of coordinates keep it accurate up to h2 = 1, where centring makes d of the
+intercept's direction 0: C is replaced by an orthonormal basis of its columns whose
+first member is the intercept, and y by its residual on C. Neither changes L.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import lgamma, log, pi
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bayeslmm.errors import InputError
+
+if TYPE_CHECKING:
+    from bayeslmm.basis import Eigenbasis
+
+LARGEST_H2 = 1 - 1e-9
+_CHUNK = 2**23
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """y and C on the eigenbasis.
+
+    Attributes
+    ----------
+    s : ndarray, shape (n,)
+        Eigenvalues over their mean.
+    y : ndarray, shape (n,)
+        Rotated least-squares residual of the phenotype on C.
+    C : ndarray, shape (n, c)
+        Rotated orthonormal basis of the covariates.
+    to_covariates : ndarray, shape (c, c)
+        Takes coefficients of that basis to coefficients of the covariates.
+    b_ols : ndarray, shape (c,)
+        Least-squares coefficients of the covariates, taken out of `y`.
+    kappa : float
+        Mean eigenvalue.
+    sd_y : float
+        Standard deviation of the phenotype, n in the denominator.
+    """
+
+    s: np.ndarray
+    y: np.ndarray
+    C: np.ndarray
+    to_covariates: np.ndarray
+    b_ols: np.ndarray
+    kappa: float
+    sd_y: float
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return len(self.y)
+
+    @property
+    def df(self) -> int:
+        """Residual degrees of freedom, n - c."""
+        return self.n - self.C.shape[1]
+
+
+def rotate(basis: Eigenbasis | None, y: np.ndarray, C: np.ndarray) -> Rotated:
+    """Put a phenotype (n,) and covariates (n, c) of full column rank on a basis.
+
+    Without basis (no kernel) the eigenvalues are 0 and nothing is rotated.
+    """
+    n, c = C.shape
+    if c:
+        scale = np.linalg.norm(C, axis=0)
+        Q, R = np.linalg.qr(C / scale)
+        along = Q.sum(axis=0) / np.sqrt(n)
+        if abs(along @ along - 1) < 1e-8:
+            H = _householder(along)
+            Q, R = Q @ H, H @ R
+        to_covariates = np.linalg.inv(R) / scale[:, None]
+    else:
+        Q, to_covariates = C, np.zeros((0, 0))
+    b_ols = to_covariates @ (Q.T @ y)
+    residual = y - Q @ (Q.T @ y)
+    residual -= Q @ (Q.T @ residual)
+    sd_y = float(np.std(y))
+    if np.linalg.norm(residual) <= 1e-10 * np.linalg.norm(y):
+        raise InputError(
+            "The covariates explain the phenotype completely: nothing is left to model."
+        )
+    if basis is None:
+        return Rotated(np.zeros(n), residual, Q, to_covariates, b_ols, 1.0, sd_y)
+    kappa = basis.kappa
+    return Rotated(
+        np.asarray(basis.values) / kappa,
+        basis.rotate(residual),
+        basis.rotate(Q),
+        to_covariates,
+        b_ols,
+        kappa,
+        sd_y,
+    )
+
+
+def _householder(v: np.ndarray) -> np.ndarray:
+    """Symmetric orthogonal matrix whose first column is +-v, for a unit vector v."""
+    w = v.copy()
+    w[0] += np.copysign(1.0, v[0])
+    return np.eye(len(v)) - 2 * np.outer(w, w) / (w @ w)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The pieces of the likelihood at G values of h2.
+
+    Attributes
+    ----------
+    logdet : ndarray, shape (G,)
+        sum log d + log|A|.
+    Q : ndarray, shape (G,)
+        y'Py.
+    logdet_d : ndarray, shape (G,)
+        sum log d.
+    b : ndarray, shape (G, c)
+        Generalised least-squares coefficients of the orthonormal covariates.
+    L : ndarray, shape (G, c, c)
+        Lower Cholesky factor of A.
+    """
+
+    logdet: np.ndarray
+    Q: np.ndarray
+    logdet_d: np.ndarray
+    b: np.ndarray
+    L: np.ndarray
+
+
+def terms(data: Rotated, h2: np.ndarray) -> Terms:
+    """Evaluate the pieces of the likelihood at each of h2, shape (G,), O(n c^2) each."""
+    h2 = np.minimum(np.atleast_1d(np.asarray(h2, dtype=np.float64)), LARGEST_H2)
+    c = data.C.shape[1]
+    rows, cols = np.tril_indices(c)
+    products = np.column_stack([data.C[:, rows] * data.C[:, cols], data.C * data.y[:, None]])
+    G = len(h2)
+    sums, yy, logdet_d = np.empty((G, products.shape[1])), np.empty(G), np.empty(G)
+    step = max(1, _CHUNK // data.n)
+    for i in range(0, G, step):
+        h = h2[i : i + step, None]
+        d = 1.0 + h * (data.s - 1.0)
+        np.maximum(d, 1.0 - h, out=d)
+        logdet_d[i : i + step] = np.log(d).sum(axis=1)
+        np.reciprocal(d, out=d)
+        sums[i : i + step] = d @ products
+        yy[i : i + step] = d @ (data.y * data.y)
+    A = np.zeros((G, c, c))
+    A[:, rows, cols] = sums[:, : len(rows)]
+    A[:, cols, rows] = sums[:, : len(rows)]
+    g = sums[:, len(rows) :]
+    L = np.linalg.cholesky(A)
+    half = np.linalg.solve(L, g[..., None])[..., 0]
+    b = np.linalg.solve(np.swapaxes(L, 1, 2), half[..., None])[..., 0]
+    logdet_A = 2 * np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
+    return Terms(logdet_d + logdet_A, yy - (half * half).sum(axis=1), logdet_d, b, L)
+
+
+def restricted_loglik(data: Rotated, h2: np.ndarray) -> np.ndarray:
+    """REML log-likelihood at the best s2, shape (G,), with GEMMA's constants."""
+    t, df = terms(data, h2), data.df
+    return -0.5 * (t.logdet + df * np.log(t.Q)) + 0.5 * df * (log(df) - log(2 * pi) - 1)
+
+
+def full_loglik(data: Rotated, h2: np.ndarray) -> np.ndarray:
+    """ML log-likelihood at the best s2 and coefficients, shape (G,)."""
+    t, n = terms(data, h2), data.n
+    return -0.5 * (t.logdet_d + n * np.log(t.Q)) + 0.5 * n * (log(n) - log(2 * pi) - 1)
+
+
+def integrated_loglik(
+    data: Rotated, h2: np.ndarray, *, prior_df: float = 0.0, prior_scale: float = 0.0
+) -> np.ndarray:
+    r"""log p(y | h2), shape (G,), covariates and s2 integrated out.
+
+    The prior is flat for the coefficients of the orthonormal covariates and scaled
+    inverse chi-squared for s2 with `prior_df` = nu degrees of freedom and
+    `prior_scale` = tau^2; nu = 0 is 1/s2 (improper, constant 1):
+
+    log p = -1/2 [ logdet + (df + nu) log(Q + nu tau^2) ] + log Gamma((df + nu)/2)
+    - df/2 log pi, and for nu > 0 also + nu/2 log(nu tau^2) - log Gamma(nu/2).
+    """
+    t = terms(data, h2)
+    total = data.df + prior_df
+    constant = lgamma(total / 2) - 0.5 * data.df * log(pi)
+    if prior_df > 0:
+        constant += 0.5 * prior_df * log(prior_df * prior_scale) - lgamma(prior_df / 2)
+    return constant - 0.5 * (t.logdet + total * np.log(t.Q + prior_df * prior_scale))
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """First and second derivatives in h2 of sum log d + log|A| (F) and of Q = y'Py."""
+
+    F1: float
+    F2: float
+    Q: float
+    Q1: float
+    Q2: float
+
+
+def derivatives(data: Rotated, h2: float) -> Derivatives:
+    """Analytic derivatives at one h2, from P' = -P diag(s - 1) P."""
+    h2 = min(h2, LARGEST_H2)
+    slope = data.s - 1.0
+    w = 1.0 / np.maximum(1.0 + h2 * slope, 1.0 - h2)
+    L = np.linalg.cholesky((data.C.T * w) @ data.C)
+    half = np.linalg.solve(L, data.C.T * w)
+    Py = w * data.y - half.T @ (half @ data.y)
+    dPy = slope * Py
+    middle = (half * slope) @ half.T / 1.0
+    weighted = half * slope
+    trace1 = w @ slope - np.trace(middle)
+    trace2 = (
+        (w * slope) @ (w * slope) - 2 * np.sum(weighted * weighted * w) + np.sum(middle * middle.T)
+    )
+    PdPy = w * dPy - half.T @ (half @ dPy)
+    return Derivatives(
+        F1=float(trace1),
+        F2=-float(trace2),
+        Q=float(data.y @ Py),
+        Q1=-float(Py @ dPy),
+        Q2=2 * float(dPy @ PdPy),
+    )

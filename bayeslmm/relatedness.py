@@ -1,0 +1,521 @@
+"""Genetic relatedness matrices, in one pass over blocks of genotypes; GCTA's and GEMMA's files."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.errors import InputError, listing
+from bayeslmm.files import existing, refuse_existing, write_aside
+from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
+from bayeslmm.memory import require_memory
+from bayeslmm.progress import log, map_ahead, track
+
+if TYPE_CHECKING:
+    from bayeslmm.basis import Eigenbasis
+
+Scale = Literal["standardized", "centered", "empirical"]
+SCALES = ("standardized", "centered", "empirical")
+_BASES_KEPT = 8
+
+
+@dataclass(frozen=True)
+class GRM:
+    """A relatedness matrix K with the names of its samples.
+
+    Attributes
+    ----------
+    matrix : ndarray, shape (n, n)
+        K, symmetric. Not centred on the samples: that is done when it is decomposed.
+    samples : Index or sequence of str
+        Sample ids, shape (n,).
+    n_variants : int
+        Variants that went into it; 0 if unknown.
+    scale : str
+        "standardized", "centered", "empirical", or "given" for a matrix from elsewhere.
+    parts : dict
+        Per chromosome the sum Z Z' (n, n) of its variants and their number, if asked
+        for; what `loco` subtracts.
+    pair_counts : ndarray, shape (n, n), or None
+        Non-missing variants of each pair, if K was divided by them.
+    labelled : bool
+        Whether `samples` are real ids rather than row numbers.
+    info : dict
+        Where the matrix comes from.
+
+    Raises
+    ------
+    InputError
+        If the matrix is not square, not symmetric or not finite, or ids do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bayeslmm as bl
+    >>> K = bl.GRM(np.array([[1.0, 0.5], [0.5, 1.0]]), samples=["ann", "bob"])
+    >>> K.subset(["bob"]).matrix
+    array([[1.]])
+    """
+
+    matrix: np.ndarray
+    samples: pd.Index
+    n_variants: int = 0
+    scale: str = "given"
+    parts: dict[str, tuple[np.ndarray, int]] = field(default_factory=dict, repr=False)
+    pair_counts: np.ndarray | None = field(default=None, repr=False)
+    labelled: bool = True
+    info: dict[str, Any] = field(default_factory=dict, repr=False)
+    cache_folder: Path | None = field(default=None, repr=False)
+    _bases: OrderedDict[tuple[bool, str], Eigenbasis] = field(
+        default_factory=OrderedDict, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "samples", pd.Index([str(i) for i in self.samples], name="id", dtype="str")
+        )
+        K = self.matrix
+        if K.ndim != 2 or K.shape[0] != K.shape[1]:
+            raise InputError(f"A relatedness matrix must be square, but has shape {K.shape}.")
+        if len(self.samples) != len(K):
+            raise InputError(
+                f"The relatedness matrix has {len(K):,} rows, but {len(self.samples):,} "
+                "sample ids came."
+            )
+        if self.samples.has_duplicates:
+            twice = self.samples[self.samples.duplicated()]
+            raise InputError(f"The relatedness matrix has samples twice: {listing(twice)}.")
+
+    def __repr__(self) -> str:
+        n = len(self.samples)
+        variants = f", {self.n_variants:,} variants" if self.n_variants else ""
+        chromosomes = f", LOCO for {len(self.parts)} chromosomes" if self.parts else ""
+        diagonal = float(np.diagonal(self.matrix).mean())
+        return (
+            f"<GRM {n:,} x {n:,}, {self.scale}{variants}, "
+            f"mean diagonal {diagonal:.4g}{chromosomes}>"
+        )
+
+    def subset(self, samples: Iterable[str]) -> GRM:
+        """The rows and columns of some samples, in the order given."""
+        ids = pd.Index([str(i) for i in samples], dtype="str")
+        positions = self.samples.get_indexer(ids)
+        if (positions < 0).any():
+            absent = ids[positions < 0]
+            raise InputError(
+                f"{len(absent):,} of {len(ids):,} samples are not among the relatedness "
+                f"matrix's {len(self.samples):,}: {listing(absent)}."
+            )
+        return replace(
+            self,
+            matrix=self.matrix[np.ix_(positions, positions)],
+            samples=ids,
+            parts={},
+            pair_counts=None,
+            cache_folder=None,
+            _bases=OrderedDict(),
+        )
+
+    def loco(self, chrom: str | int) -> GRM:
+        """K without one chromosome's variants (leave one chromosome out).
+
+        Raises
+        ------
+        InputError
+            If the per-chromosome sums were not kept (``grm(..., by_chrom=True)``), or
+            there is no such chromosome.
+        """
+        if not self.parts:
+            raise InputError(
+                "This relatedness matrix has no per-chromosome sums. Make it with "
+                "bl.grm(genotypes, by_chrom=True)."
+            )
+        label = str(chrom)
+        if label not in self.parts:
+            raise InputError(
+                f"No chromosome '{label}' in the relatedness matrix. "
+                f"There are {listing(self.parts, limit=30)}."
+            )
+        part, count = self.parts[label]
+        rest = self.n_variants - count
+        if rest == 0:
+            raise InputError(
+                f"Chromosome '{label}' holds all {count:,} variants: nothing is left without it."
+            )
+        return replace(
+            self,
+            matrix=(self.matrix * self.n_variants - part) / rest,
+            n_variants=rest,
+            parts={},
+            cache_folder=None,
+            info=self.info | {"without_chromosome": label},
+            _bases=OrderedDict(),
+        )
+
+    def eigenbasis(
+        self, samples: Iterable[str] | None = None, *, center: bool = True
+    ) -> Eigenbasis:
+        """The eigenbasis of K, or of K on some samples; made once and kept.
+
+        Parameters
+        ----------
+        samples : sample ids, optional
+            All samples by default.
+        center : bool
+            Whether K is centred on these samples first.
+        """
+        from bayeslmm.basis import decompose, fingerprint, load_eigenbasis
+
+        ids = self.samples if samples is None else pd.Index(samples, name="id", dtype="str")
+        key = (center, fingerprint(ids))
+        if key in self._bases:
+            self._bases.move_to_end(key)
+            return self._bases[key]
+        folder = self.cache_folder and self.cache_folder / f"{key[1][:16]}-{int(center)}"
+        if folder and folder.is_dir():
+            basis = load_eigenbasis(folder, grm=self)
+        else:
+            basis = decompose(self, ids, center=center)
+            if folder:
+                basis.save(folder, with_grm=False)
+        self._bases[key] = basis
+        if len(self._bases) > _BASES_KEPT:
+            self._bases.popitem(last=False)
+        return basis
+
+
+def grm(
+    genotypes: Genotypes | str | os.PathLike[str] | np.ndarray,
+    *,
+    scale: Scale = "standardized",
+    variants: Iterable[str] | np.ndarray | None = None,
+    by_chrom: bool = False,
+    pairwise: bool = False,
+    dtype: Literal["float32", "float64"] = "float32",
+    block_size: int | None = None,
+    progress: bool | None = None,
+) -> GRM:
+    r"""Genetic relatedness matrix :math:`K = Z Z' / m`, in one pass over the genotypes.
+
+    With x the effect-allele dosage and p its frequency, a variant's column of Z is
+
+    - ``standardized``: :math:`(x - 2p) / \sqrt{2p(1-p)}` (Yang et al. 2011, GCTA);
+    - ``centered``: :math:`x - 2p` (GEMMA ``-gk 1``);
+    - ``empirical``: :math:`(x - 2p) / \mathrm{sd}(x)` (GEMMA ``-gk 2``).
+
+    Missing dosages are set to the variant's mean, 0 in Z. Monomorphic variants are
+    left out and counted.
+
+    Parameters
+    ----------
+    genotypes : Genotypes, path or array (n, m)
+        Where the dosages come from.
+    scale : str
+        One of the three above.
+    variants : variant ids or boolean array, optional
+        Variants to use; all by default.
+    by_chrom : bool
+        Keep each chromosome's sum, so that `GRM.loco` needs no second pass. Takes
+        one n x n matrix of `dtype` per chromosome.
+    pairwise : bool
+        Divide by the number of variants that both samples have, as GCTA does,
+        instead of m.
+    dtype : {"float32", "float64"}
+        Precision of the products of a block. Sums over blocks are float64.
+    block_size : int, optional
+        Variants per block.
+    progress : bool, optional
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    GRM
+
+    Raises
+    ------
+    InputError
+        For an unknown scale, no polymorphic variant, or too little memory.
+
+    References
+    ----------
+    Yang J, Lee SH, Goddard ME, Visscher PM (2011). GCTA: a tool for genome-wide
+    complex trait analysis. Am J Hum Genet 88:76. doi:10.1016/j.ajhg.2010.11.011
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bayeslmm as bl
+    >>> x = np.array([[0, 1, 2], [1, 1, 0], [2, 0, 1]])
+    >>> bl.grm(x, scale="centered", dtype="float64").matrix.round(3)
+    array([[ 0.704, -0.296, -0.407],
+           [-0.296,  0.37 , -0.074],
+           [-0.407, -0.074,  0.481]])
+    """
+    if scale not in SCALES:
+        raise InputError(f"scale='{scale}' is unknown; expected one of {listing(SCALES)}.")
+    if dtype not in ("float32", "float64"):
+        raise InputError(f"dtype='{dtype}' is unknown; expected 'float32' or 'float64'.")
+    if by_chrom and pairwise:
+        raise InputError("by_chrom and pairwise cannot be combined: LOCO divides by m.")
+    genotypes = as_genotypes(genotypes)
+    if variants is not None:
+        genotypes = genotypes.select(variants=variants)
+    n = genotypes.n_samples
+    kind = np.dtype(dtype)
+    groups = _groups(genotypes, by_chrom)
+    require_memory(
+        n * n * (8 * (1 + pairwise) + kind.itemsize * (1 + len(groups) * by_chrom)),
+        f"The relatedness matrix of {n:,} samples"
+        + (f" and its {len(groups)} chromosomes" if by_chrom else ""),
+    )
+    total = np.zeros((n, n), order="F")
+    absent_pairs = np.zeros((n, n), order="F") if pairwise else None
+    parts: dict[str, tuple[np.ndarray, int]] = {}
+    n_used = 0
+
+    jobs = [(label, view, *r) for label, view in groups for r in view.block_ranges(block_size)]
+    blocks = map_ahead(lambda job: (job[0], job[1].centered_block(job[2], job[3], kind)), jobs)
+    part = np.zeros((n, n), dtype=kind, order="F") if by_chrom else None
+    previous = groups[0][0]
+    part_used = 0
+    for label, block in track(blocks, "GRM", total=len(jobs), show=progress):
+        if part is not None and label != previous:
+            parts[previous] = (_symmetric(part), part_used)
+            part, part_used, previous = np.zeros((n, n), dtype=kind, order="F"), 0, label
+        used = _standardize(block, scale)
+        product = _outer(block.x)
+        total += product
+        if part is not None:
+            part += product
+        if absent_pairs is not None and block.missing is not None:
+            absent_pairs += _absent_pairs(block, used)
+        part_used += int(used.sum())
+        n_used += int(used.sum())
+    if n_used == 0:
+        raise InputError(
+            f"{genotypes.name}: all {genotypes.n_variants:,} variants are monomorphic or missing "
+            f"among {n:,} samples: no relatedness matrix."
+        )
+    if part is not None:
+        parts[previous] = (_symmetric(part), part_used)
+    matrix = _symmetric(total)
+    counts = None
+    if absent_pairs is not None:
+        counts = n_used - _symmetric(absent_pairs)
+        matrix /= counts
+    else:
+        matrix /= n_used
+    dropped = genotypes.n_variants - n_used
+    if dropped:
+        log.info("GRM: %s monomorphic variants left out, %s used.", f"{dropped:,}", f"{n_used:,}")
+    info = {
+        "genotypes": genotypes.name,
+        "n_monomorphic": dropped,
+        "dtype": dtype,
+        "filters": genotypes.excluded.reason.value_counts().to_dict(),
+    }
+    return GRM(
+        matrix, genotypes.samples.index, n_used, scale, parts, counts, genotypes.labelled, info
+    )
+
+
+def as_grm(kernel: GRM | pd.DataFrame | np.ndarray) -> GRM:
+    """A `GRM` from a square matrix that a user gives instead; checks that it is a kernel."""
+    if isinstance(kernel, GRM):
+        return kernel
+    if not isinstance(kernel, pd.DataFrame):
+        matrix = np.array(kernel, dtype=np.float64)
+        return GRM(matrix, _numbers(len(matrix)), labelled=False)
+    if not kernel.index.astype(str).equals(kernel.columns.astype(str)):
+        raise InputError(
+            "A relatedness matrix needs the same ids, in one order, in rows and columns."
+        )
+    return GRM(kernel.to_numpy(dtype=np.float64), kernel.index)
+
+
+def _numbers(n: int) -> list[str]:
+    return [str(i) for i in range(n)]
+
+
+def _groups(genotypes: Genotypes, by_chrom: bool) -> list[tuple[str, Genotypes]]:
+    if not by_chrom:
+        return [("", genotypes)]
+    return [(label, genotypes.select(chrom=label)) for label in genotypes.chromosomes]
+
+
+def _standardize(block: CenteredBlock, scale: Scale) -> np.ndarray:
+    """Scale a centred block's rows in place; returns which variants are polymorphic."""
+    polymorphic = block.sum_sq > 0
+    n = block.x.shape[1]
+    if scale == "standardized":
+        variance = 2 * block.eaf * (1 - block.eaf)
+    elif scale == "empirical":
+        variance = block.sum_sq / n
+    else:
+        variance = np.ones_like(block.eaf)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = np.where(polymorphic, 1 / np.sqrt(variance), 0)
+    if not polymorphic.all():
+        block.x[~polymorphic] = 0
+    if scale != "centered":
+        np.multiply(block.x, factor[:, None].astype(block.x.dtype), out=block.x)
+    return polymorphic
+
+
+def _outer(rows: np.ndarray) -> np.ndarray:
+    """Upper triangle of rows' rows: half the flops of a general product."""
+    from scipy.linalg.blas import dsyrk, ssyrk
+
+    syrk = ssyrk if rows.dtype == np.float32 else dsyrk
+    return syrk(1.0, rows.T)
+
+
+def _absent_pairs(block: CenteredBlock, used: np.ndarray) -> np.ndarray:
+    """Per pair of samples, variants of the block that one of the two lacks (upper triangle)."""
+    assert block.missing is not None
+    absent = (block.missing & used[:, None]).astype(np.float32)
+    per_sample = absent.sum(axis=0)
+    return np.triu(per_sample[:, None] + per_sample) - _outer(absent)
+
+
+def _symmetric(upper: np.ndarray) -> np.ndarray:
+    """Fill the lower triangle from the upper one, in place, block of rows by block."""
+    n, step = len(upper), 512
+    for i in range(0, n, step):
+        rows = slice(i, min(i + step, n))
+        upper[rows.stop :, rows] = upper[rows, rows.stop :].T
+        corner = upper[rows, rows]
+        upper[rows, rows] = np.triu(corner) + np.triu(corner, 1).T
+    return upper
+
+
+# -- files ---------------------------------------------------------------------------------
+
+
+def write_grm(
+    grm: GRM,
+    prefix: str | os.PathLike[str],
+    *,
+    fid: Sequence[str] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write GCTA's PREFIX.grm.bin, .grm.id and .grm.N.bin (lower triangle, float32).
+
+    Parameters
+    ----------
+    grm : GRM
+        The matrix to write.
+    prefix : path-like
+        Path without the endings.
+    fid : sequence of str, optional
+        Family ids, shape (n,); the sample ids by default.
+    overwrite : bool
+        Whether existing files may be replaced.
+    """
+    n = len(grm.samples)
+    names = [f"{prefix}.grm.{ending}" for ending in ("bin", "N.bin", "id")]
+    for name in names:
+        refuse_existing(name, overwrite=overwrite)
+    family = grm.samples if fid is None else fid
+    with write_aside(names[0], overwrite=overwrite) as path, open(path, "wb") as file:
+        for i in range(n):
+            grm.matrix[i, : i + 1].astype("<f4").tofile(file)
+    with write_aside(names[1], overwrite=overwrite) as path, open(path, "wb") as file:
+        for i in range(n):
+            counts = (
+                np.full(i + 1, grm.n_variants)
+                if grm.pair_counts is None
+                else grm.pair_counts[i, : i + 1]
+            )
+            counts.astype("<f4").tofile(file)
+    with write_aside(names[2], overwrite=overwrite) as path:
+        pd.DataFrame({"fid": list(family), "iid": grm.samples}).to_csv(
+            path, sep="\t", header=False, index=False
+        )
+
+
+def write_gemma(grm: GRM, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write K as GEMMA's text matrix (.cXX.txt or .sXX.txt): n rows, no sample ids."""
+    with write_aside(path, overwrite=overwrite) as aside:
+        np.savetxt(aside, grm.matrix, fmt="%.10g", delimiter="\t")
+
+
+def read_grm(path: str | os.PathLike[str], *, samples: Sequence[str] | None = None) -> GRM:
+    """Read a relatedness matrix written by GCTA, PLINK 2, GEMMA or bayeslmm.
+
+    Parameters
+    ----------
+    path : path-like
+        GCTA's prefix or its .grm.bin file (with .grm.id, and .grm.N.bin if there), or
+        a text matrix such as GEMMA's .cXX.txt.
+    samples : sequence of str, optional
+        Sample ids of a text matrix, which has none of its own; without them the
+        matrix stays unlabelled and fits only unlabelled phenotypes.
+
+    Raises
+    ------
+    InputError
+        If a file is absent, of the wrong size, not square or not numeric.
+    """
+    name = str(path)
+    if name.endswith(".txt") or name.endswith(".txt.gz"):
+        return _read_text_matrix(existing(name), samples)
+    prefix = name.removesuffix(".bin").removesuffix(".N").removesuffix(".id").removesuffix(".grm")
+    values, ids = existing(f"{prefix}.grm.bin"), existing(f"{prefix}.grm.id")
+    table = pd.read_csv(ids, sep=r"\s+", header=None, dtype=str, keep_default_na=False, comment="#")
+    if table.shape[1] < 2:
+        raise InputError(f"{ids}: expected two columns, FID and IID.")
+    labels = table[1] if not table[1].duplicated().any() else table[0] + "_" + table[1]
+    n = len(labels)
+    matrix = _read_triangle(values, n)
+    counts_file = Path(f"{prefix}.grm.N.bin")
+    counts = _read_triangle(counts_file, n) if counts_file.is_file() else None
+    n_variants = int(counts.max()) if counts is not None else 0
+    if counts is not None and counts.min() == counts.max():
+        counts = None
+    info = {"file": values.name}
+    return GRM(matrix, labels, n_variants, "given", pair_counts=counts, info=info)
+
+
+def _read_triangle(path: Path, n: int) -> np.ndarray:
+    expected, found = 2 * n * (n + 1), path.stat().st_size
+    if found != expected:
+        raise InputError(
+            f"{path}: {found:,} bytes, but the lower triangle of {n:,} samples (see .grm.id) "
+            f"takes {expected:,}. It is truncated, or belongs to another .grm.id."
+        )
+    require_memory(n * n * 8, f"The relatedness matrix of {n:,} samples")
+    packed = np.memmap(path, dtype="<f4", mode="r")
+    matrix = np.empty((n, n), order="F")
+    for i in range(n):
+        start = i * (i + 1) // 2
+        matrix[: i + 1, i] = packed[start : start + i + 1]
+    return _symmetric(matrix)
+
+
+def _read_text_matrix(path: Path, samples: Sequence[str] | None) -> GRM:
+    try:
+        matrix = pd.read_csv(path, sep=r"\s+", header=None, dtype=np.float64).to_numpy()
+    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path}: not a matrix of numbers ({str(error).strip()}).") from error
+    if matrix.shape[0] != matrix.shape[1]:
+        raise InputError(
+            f"{path}: {matrix.shape[0]:,} rows and {matrix.shape[1]:,} columns; a relatedness "
+            "matrix is square. Is it truncated?"
+        )
+    ids = _numbers(len(matrix)) if samples is None else list(samples)
+    if len(ids) != len(matrix):
+        raise InputError(f"{path}: {len(matrix):,} rows, but {len(ids):,} sample ids came.")
+    return GRM(
+        matrix,
+        ids,
+        labelled=samples is not None,
+        info={"file": path.name},
+    )

@@ -15,14 +15,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bayeslmm import datasets, priors
+    from bayeslmm import datasets, plots, priors
     from bayeslmm.association import lambda_gc, scan
     from bayeslmm.basis import Eigenbasis, eigenbasis, load_eigenbasis
+    from bayeslmm.calibration import calibrate
     from bayeslmm.errors import InputError
     from bayeslmm.genotypes import Genotypes, read_genotypes
     from bayeslmm.lmm import LMM
+    from bayeslmm.pedigrees import Pedigree, pedigree
     from bayeslmm.phenotypes import read_phenotypes
     from bayeslmm.relatedness import GRM, grm, read_grm, write_gemma, write_grm
+    from bayeslmm.repeated import RepeatedLMM
+    from bayeslmm.sampling import SamplingWarning, sample_model
 
 __version__ = "0.1.0"
 
@@ -34,18 +38,24 @@ _HOME = {
     "Genotypes": "genotypes",
     "InputError": "errors",
     "LMM": "lmm",
+    "Pedigree": "pedigrees",
+    "RepeatedLMM": "repeated",
+    "SamplingWarning": "sampling",
+    "calibrate": "calibration",
     "eigenbasis": "basis",
     "grm": "relatedness",
     "lambda_gc": "association",
     "load_eigenbasis": "basis",
+    "pedigree": "pedigrees",
     "read_genotypes": "genotypes",
     "read_grm": "relatedness",
     "read_phenotypes": "phenotypes",
+    "sample_model": "sampling",
     "scan": "association",
     "write_gemma": "relatedness",
     "write_grm": "relatedness",
 }
-_MODULES = ("datasets", "priors")
+_MODULES = ("datasets", "plots", "priors")
 
 __all__ = [
     "GRM",
@@ -53,15 +63,22 @@ __all__ = [
     "Eigenbasis",
     "Genotypes",
     "InputError",
+    "Pedigree",
+    "RepeatedLMM",
+    "SamplingWarning",
+    "calibrate",
     "datasets",
     "eigenbasis",
     "grm",
     "lambda_gc",
     "load_eigenbasis",
+    "pedigree",
+    "plots",
     "priors",
     "read_genotypes",
     "read_grm",
     "read_phenotypes",
+    "sample_model",
     "scan",
     "write_gemma",
     "write_grm",

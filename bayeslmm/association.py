@@ -11,6 +11,10 @@ likelihoods are smooth in log r: they are interpolated between Chebyshev nodes a
 null model's ratio and maximised for all variants of the block at once by Newton steps.
 Sentinel nodes watch the rest of the range; a variant whose optimum is not inside is
 evaluated again on panels over all of it.
+
+The full likelihood grows without bound towards h2 = 1: centring makes V singular along the
+intercept, which fits y there exactly. Its maximum is therefore sought up to e^1.5 times the
+REML ratio of the same model, far above where a proper maximum lies.
 """
 
 from __future__ import annotations
@@ -124,8 +128,10 @@ class Scanner:
                 f"{data.n:,} samples are too few to test a variant with {c} covariates."
             )
         self.skip = c > 0 and model.has_intercept and (self.basis is None or self.basis.centered)
+        self.span = data.C[:, int(self.skip) :].astype(dtype)
         self.exact = self.basis is not None and bool({"wald", "lrt"} & set(tests))
-        reml, ml = (self._null_log_ratio(kind) for kind in ("reml", "ml"))
+        reml = self._null_log_ratio("reml")
+        ml = self._null_log_ratio("ml", reml + _HALF_WIDTH)
         low, high = _LOG_RANGE[0] + _HALF_WIDTH, _LOG_RANGE[1] - _HALF_WIDTH
         self.center = float(np.clip(reml, low, high))
         window = self.center + _HALF_WIDTH * _CHEBYSHEV
@@ -146,20 +152,27 @@ class Scanner:
         # which matters where a variant explains nothing and p is next to 1.
         self.null_ml_interpolated = self.null_ml
         if self.exact:
-            inside = null[None, self.parts["window"]]
-            self.null_ml_interpolated = float(_maximise_chebyshev(inside)[1][0])
+            top = self._in_window(np.array([reml + _HALF_WIDTH]))
+            best = float(_maximise_chebyshev(null[None, self.parts["window"]], top)[1][0])
+            if abs(best - self.null_ml) < 1e-6 * data.n:
+                self.null_ml_interpolated = best
         self._wide: list[tuple[float, Weights]] | None = None
 
     def _weights(self, nodes: np.ndarray) -> Weights:
         return stacked_weights(self.data, nodes, skip_intercept=self.skip, dtype=self.dtype)
 
-    def _null_log_ratio(self, kind: Literal["reml", "ml"]) -> float:
+    def _in_window(self, log_ratio: np.ndarray) -> np.ndarray:
+        """Log ratios on the scale of the window, -1 to 1."""
+        return np.clip((log_ratio - self.center) / _HALF_WIDTH, -1, 1)
+
+    def _null_log_ratio(self, kind: Literal["reml", "ml"], limit: float = np.inf) -> float:
         if self.basis is None:
             return 0.0
         from bayeslmm.lmm import maximise
 
         loglik = likelihood.restricted_loglik if kind == "reml" else likelihood.full_loglik
-        h2 = maximise(lambda h: loglik(self.data, h))
+        largest = 1 / (1 + np.exp(-limit))
+        h2 = maximise(lambda h: np.where(h <= largest, loglik(self.data, h), -np.inf))
         with np.errstate(divide="ignore"):
             return float(np.clip(np.log(h2) - np.log1p(-h2), *_LOG_RANGE))
 
@@ -169,8 +182,9 @@ class Scanner:
         a, b = self.weights.statistics(x)
         raw = block.sum_sq
         with np.errstate(divide="ignore", invalid="ignore"):
-            self_norm = a[:, self.at_reml] / raw / self.weights.square.max()
-        testable = (raw > 0) & (self_norm > _COLLINEAR[self.dtype] * self._least_weight())
+            explained = np.square(x @ self.span, dtype=np.float64).sum(axis=1) / raw
+            testable = (raw > 0) & (1 - explained > _COLLINEAR[self.dtype])
+        a[~testable], b[~testable] = 1, 0
         out: dict[str, np.ndarray] = {"testable": testable}
         with np.errstate(divide="ignore", invalid="ignore"):
             self._plug_in(out, a, b)
@@ -183,16 +197,12 @@ class Scanner:
                 values[~testable] = np.nan
         return out
 
-    def _least_weight(self) -> float:
-        weights = self.weights.square[:, self.at_reml]
-        return float(weights.min() / weights.max())
-
     def _wald(
         self, a: np.ndarray, b: np.ndarray, Q: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """beta, se and F statistic with 1 and df degrees of freedom."""
         explained = b * b / a
-        s2_e = (Q - explained) / self.df
+        s2_e = np.maximum(Q - explained, 0) / self.df
         return b / a, np.sqrt(s2_e / a), explained / s2_e
 
     def _plug_in(self, out: dict[str, np.ndarray], a: np.ndarray, b: np.ndarray) -> None:
@@ -223,13 +233,15 @@ class Scanner:
     ) -> None:
         """Tests with the ratio at each variant's own optimum: Wald (REML) and LRT (ML)."""
         window, sentinels = self.parts["window"], self.parts["sentinels"]
+        limit = np.full(len(x), _LOG_RANGE[1])
         for kind in ("reml", "ml"):
             if kind == "ml" and "lrt" not in self.tests:
                 continue
             loglik = self._profile(kind, self.weights, a, b, slice(0, sentinels.stop))
             inside = loglik[:, window]
-            t, best = _maximise_chebyshev(inside)
-            outside = loglik[:, sentinels].max(axis=1, initial=-np.inf)
+            t, best = _maximise_chebyshev(inside, self._in_window(limit))
+            allowed = self.weights.log_ratio[sentinels] <= limit[:, None]
+            outside = loglik[:, sentinels].max(axis=1, initial=-np.inf, where=allowed)
             low, high = self.center - _HALF_WIDTH, self.center + _HALF_WIDTH
             stuck = ((t <= -1) & (low > _LOG_RANGE[0] + 1e-9)) | (
                 (t >= 1) & (high < _LOG_RANGE[1] - 1e-9)
@@ -242,12 +254,13 @@ class Scanner:
             null = np.full(len(x), self.null_ml_interpolated)
             if len(again):
                 null[again] = self.null_ml
-                wide = self._search_widely(kind, x[again])
+                wide = self._search_widely(kind, x[again], limit[again])
                 best[again], log_ratio[again], a_best[again], b_best[again], Q[again] = wide
             if kind == "reml":
                 out["l_remle"] = np.exp(log_ratio) / self.data.kappa
                 out["beta"], out["se"], f = self._wald(a_best, b_best, Q)
                 out["log10_wald"] = log10_p_f(f, self.df)
+                limit = np.minimum(log_ratio + _HALF_WIDTH, _LOG_RANGE[1])
             else:
                 out["log10_lrt"] = log10_p_chi2(2 * np.maximum(best - null, 0))
 
@@ -261,8 +274,8 @@ class Scanner:
             return -0.5 * (weights.logdet[nodes] + np.log(a) + self.df * np.log(rss))
         return -0.5 * (weights.logdet_d[nodes] + self.data.n * np.log(rss))
 
-    def _search_widely(self, kind: str, x: np.ndarray) -> np.ndarray:
-        """Optimum over the whole range: loglik, log ratio, a, b, Q; shape (5, v)."""
+    def _search_widely(self, kind: str, x: np.ndarray, limit: np.ndarray) -> np.ndarray:
+        """Optimum from the least ratio to `limit`: loglik, log ratio, a, b, Q; shape (5, v)."""
         if self._wide is None:
             panels = int(np.ceil((_LOG_RANGE[1] - _LOG_RANGE[0]) / (2 * _HALF_WIDTH)))
             edges = np.linspace(*_LOG_RANGE, panels + 1)
@@ -273,7 +286,9 @@ class Scanner:
         found = np.full((5, len(x)), -np.inf)
         for middle, weights in self._wide:
             a, b = weights.statistics(x)
-            t, best = _maximise_chebyshev(self._profile(kind, weights, a, b, slice(None)))
+            top = np.clip((limit - middle) / half, -1, 1)
+            profile = self._profile(kind, weights, a, b, slice(None))
+            t, best = _maximise_chebyshev(profile, top)
             Q = np.broadcast_to(weights.Q, a.shape)
             here = np.array(
                 [
@@ -284,19 +299,20 @@ class Scanner:
                     _interpolate(Q, t),
                 ]
             )
-            better = best > found[0]
+            better = (best > found[0]) & (limit >= middle - half)
             found[:, better] = here[:, better]
         return found
 
 
-def _maximise_chebyshev(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Maximum on [-1, 1] of the polynomials with these values (v, 12) at Chebyshev nodes."""
+def _maximise_chebyshev(values: np.ndarray, top: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Maximum on [-1, top] of the polynomials with these values (v, 12) at Chebyshev nodes."""
     chebyshev = np.polynomial.chebyshev
     coefficients = np.nan_to_num(values, nan=0.0) @ _TO_COEFFICIENTS.T
     trial = coefficients @ _TRIAL_VALUES
-    start = np.argmax(trial, axis=1)
+    start = np.argmax(np.where(top[:, None] >= _TRIAL, trial, -np.inf), axis=1)
     t = _TRIAL[start]
     low, high = _TRIAL[np.maximum(start - 1, 0)], _TRIAL[np.minimum(start + 1, len(_TRIAL) - 1)]
+    high = np.minimum(high, top)
     first = chebyshev.chebder(coefficients.T)
     second = chebyshev.chebder(first)
     for _ in range(6):
@@ -309,8 +325,8 @@ def _maximise_chebyshev(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         t = np.where(good, newton, 0.5 * (low + high))
     # At an end of the interval the bracket closes on it; the end itself may be best.
     best = chebyshev.chebval(t, coefficients.T, tensor=False)
-    for end in (-1.0, 1.0):
-        at_end = chebyshev.chebval(end, coefficients.T)
+    for end in (np.full_like(top, -1), top):
+        at_end = chebyshev.chebval(end, coefficients.T, tensor=False)
         t, best = np.where(at_end >= best, end, t), np.maximum(best, at_end)
     return t, best
 
@@ -348,7 +364,8 @@ def scan(
         REML estimate (EMMAX, P3D).
     dtype : {"float32", "float64"}
         Precision of the products with the variants. float32 is more than twice as
-        fast and changes log10 p by less than 1e-3 where p > 1e-20.
+        fast and changes log10 p by less than 1e-3 where p > 1e-20. Without kernel it
+        is float64 in any case.
     threads : int, optional
         Number of worker threads, all processors by default; each takes blocks of its
         own, with BLAS limited to one thread meanwhile.
@@ -365,9 +382,9 @@ def scan(
         beta (phenotype units per effect allele) and se, a p-value for each test,
         neg_log10_p (of the first test; finite where p underflows), pve (share of the
         phenotype's variance: beta^2 var(x) / var(y)), and l_remle (s2_g / s2_e at the
-        variant's REML optimum) for exact tests. Beta and se belong to "wald" if asked
-        for, else they are at the null model's ratio. Monomorphic variants and those
-        that covariates explain have NA. Attributes: provenance, counts of both.
+        variant's REML optimum) for exact tests. With these, beta and se are at that
+        optimum too, else at the null model's ratio. Monomorphic variants and those that
+        covariates explain have NA. Attributes: provenance, counts of both.
 
     Raises
     ------
@@ -401,9 +418,17 @@ def scan(
     if dtype not in ("float32", "float64"):
         raise InputError(f"dtype='{dtype}' is unknown; expected 'float32' or 'float64'.")
     genotypes = as_genotypes(genotypes)
+    absent = model.ids.difference(genotypes.samples.index)
+    if len(absent):
+        raise InputError(
+            f"{genotypes.name}: {len(absent):,} of the {len(model.ids):,} analysed samples have no "
+            f"genotypes there: {listing(absent)}. Its sample ids look like "
+            f"{listing(genotypes.samples.index[:2])}."
+        )
     if not genotypes.samples.index.equals(model.ids):
         genotypes = genotypes.select(samples=model.ids)
-    kind = np.dtype(dtype)
+    # Without kernel nothing is rotated: reading takes the time, not the precision.
+    kind = np.dtype(dtype if model.basis is not None else "float64")
     scanner = Scanner(model, chosen, kind)
     if block_size is None:
         block_size = max(16, genotypes.block_size() // 2)
@@ -457,7 +482,7 @@ def _table(
     table["n_missing"] = found["n_missing"]
     table["beta"], table["se"] = found["beta"], found["se"]
     for test in tests:
-        table["p_" + test.removeprefix("p_")] = 10.0 ** found[f"log10_{test}"]
+        table[f"p_{test}"] = 10.0 ** found[f"log10_{test}"]
     table["neg_log10_p"] = -found[f"log10_{tests[0]}"]
     table["pve"] = found["beta"] ** 2 * found["variance"] / np.var(model.y)
     if "l_remle" in found:

@@ -19,9 +19,10 @@ from bayeslmm.errors import InputError, listing
 from bayeslmm.files import sha256, write_aside
 from bayeslmm.memory import gigabytes, require_memory
 from bayeslmm.progress import log
-from bayeslmm.relatedness import GRM, as_grm
+from bayeslmm.relatedness import GRM, HasGRM, as_grm
 
 FORMAT = "bayeslmm eigenbasis 1"
+_OWN_CHECKSUM = "sha256_of_the_above"
 # LAPACK's syevd sizes its workspace, 2 n^2, in 32-bit integers.
 _LARGEST_SYEVD = 32_000
 # Eigenvalues of a positive-semidefinite K computed in float32 may fall this far below
@@ -29,7 +30,7 @@ _LARGEST_SYEVD = 32_000
 _NEGATIVE = 1e-5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Eigenbasis:
     """Eigenvectors and eigenvalues of a relatedness matrix on its samples.
 
@@ -138,7 +139,7 @@ class Eigenbasis:
         """Write the basis to a folder: basis.json, values.npy, vectors.npy, samples.txt, grm.npy.
 
         The folder is described in docs/formats.md. basis.json holds the SHA-256 of
-        every other file, checked on loading.
+        every other file and of its own content, checked on loading.
 
         Parameters
         ----------
@@ -148,31 +149,34 @@ class Eigenbasis:
             Keep the relatedness matrix too, so that bases of fewer samples can be
             made from the file.
         overwrite : bool
-            Whether an existing folder may be replaced.
+            Whether an existing basis may be replaced; any other folder is kept.
         """
+        if Path(path).is_dir() and not (Path(path) / "basis.json").is_file():
+            raise InputError(f"{path} is a folder, but no saved eigenbasis: it is kept.")
         with write_aside(path, overwrite=overwrite) as folder:
             folder.mkdir()
             np.save(folder / "values.npy", self.values)
             np.save(folder / "vectors.npy", np.ascontiguousarray(self.vectors))
-            (folder / "samples.txt").write_text("".join(f"{i}\n" for i in self.samples))
+            _write_ids(folder / "samples.txt", self.samples)
             if with_grm and self.grm is not None:
                 np.save(folder / "grm.npy", np.ascontiguousarray(self.grm.matrix))
-                (folder / "grm_samples.txt").write_text("".join(f"{i}\n" for i in self.grm.samples))
+                _write_ids(folder / "grm_samples.txt", self.grm.samples)
             about = {
                 "format": FORMAT,
                 "centered": self.centered,
                 "labelled": self.labelled,
                 "n": self.n,
                 "scale": self.grm.scale if self.grm else None,
-                "n_variants": self.grm.n_variants if self.grm else None,
+                "n_variants": int(self.grm.n_variants) if self.grm else None,
                 "info": self.info,
                 "sha256": {f.name: sha256(f) for f in sorted(folder.iterdir())},
             }
-            (folder / "basis.json").write_text(json.dumps(about, indent=1))
+            about[_OWN_CHECKSUM] = _own_checksum(about)
+            (folder / "basis.json").write_text(_json(about), encoding="utf-8")
 
 
 def eigenbasis(
-    kernel: GRM | pd.DataFrame | np.ndarray,
+    kernel: GRM | HasGRM | pd.DataFrame | np.ndarray,
     *,
     samples: Iterable[str] | None = None,
     center: bool = True,
@@ -228,6 +232,7 @@ def decompose(grm: GRM, samples: pd.Index, *, center: bool) -> Eigenbasis:
     whole = samples.equals(grm.samples)
     K = np.array(grm.matrix if whole else grm.subset(samples).matrix, dtype=np.float64, order="F")
     _check_symmetric(K, samples)
+    rounding = 1e-13 * n * max(float(K.max()), -float(K.min()))
     if center:
         means = K.mean(axis=0)
         K -= means
@@ -236,7 +241,7 @@ def decompose(grm: GRM, samples: pd.Index, *, center: bool) -> Eigenbasis:
     driver = "evd" if n <= _LARGEST_SYEVD else "evr"
     S, U = eigh(K, driver=driver, overwrite_a=True, check_finite=False)
     S, U = S[::-1], U[:, ::-1]
-    if S[-1] < -(_NEGATIVE * abs(S[0])):
+    if S[-1] < -max(_NEGATIVE * abs(S[0]), rounding):
         raise InputError(
             f"The kernel is not positive-semidefinite: its eigenvalues run from {S[-1]:.4g} to "
             f"{S[0]:.4g}. A covariance has none below 0; was it made with pairwise deletion, "
@@ -246,7 +251,7 @@ def decompose(grm: GRM, samples: pd.Index, *, center: bool) -> Eigenbasis:
     smallest = float(S[-1])
     S = np.maximum(S, 0)
     inner = S[: n - 1] if center else S
-    if inner[0] - inner[-1] <= 1e-6 * inner.mean():
+    if inner[0] - inner[-1] <= max(1e-6 * inner.mean(), rounding):
         raise InputError(
             "The kernel is proportional to the identity: everybody is equally related, so genetic "
             "and residual variance cannot be told apart."
@@ -281,12 +286,14 @@ def load_eigenbasis(
     """
     folder = Path(path)
     try:
-        about = json.loads((folder / "basis.json").read_text())
+        about = json.loads((folder / "basis.json").read_text(encoding="utf-8"))
         known = about["format"] == FORMAT
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}: not a saved eigenbasis (no readable basis.json).") from error
     if not known:
         raise InputError(f"{folder}: format '{about['format']}' is not '{FORMAT}'.")
+    if about.pop(_OWN_CHECKSUM, "") != _own_checksum(about):
+        raise InputError(f"{folder / 'basis.json'}: damaged or edited (SHA-256 differs).")
     for name, expected in about["sha256"].items():
         if not (folder / name).is_file():
             raise InputError(f"{folder / name}: no such file, but basis.json names it.")
@@ -295,7 +302,8 @@ def load_eigenbasis(
     values = np.load(folder / "values.npy")
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
     samples = _ids(folder / "samples.txt")
-    if grm is None and (folder / "grm.npy").is_file():
+    if grm is None and "grm.npy" in about["sha256"]:
+        subsets = folder.with_name(folder.name + ".subsets")
         grm = GRM(
             np.load(folder / "grm.npy", mmap_mode="r"),
             _ids(folder / "grm_samples.txt"),
@@ -303,7 +311,7 @@ def load_eigenbasis(
             about["scale"],
             labelled=about["labelled"],
             info=about["info"],
-            cache_folder=folder.with_name(folder.name + ".subsets"),
+            cache_folder=subsets / about["sha256"]["grm.npy"][:16],
         )
     return Eigenbasis(
         values, vectors, samples, about["centered"], about["labelled"], grm, about["info"]
@@ -315,8 +323,20 @@ def fingerprint(samples: pd.Index) -> str:
     return hashlib.sha256("\n".join(samples).encode()).hexdigest()
 
 
+def _write_ids(path: Path, ids: pd.Index) -> None:
+    path.write_text("".join(f"{i}\n" for i in ids), encoding="utf-8", newline="\n")
+
+
 def _ids(path: Path) -> pd.Index:
-    return pd.Index(path.read_text().splitlines(), name="id", dtype="str")
+    return pd.Index(path.read_bytes().decode().split("\n")[:-1], name="id", dtype="str")
+
+
+def _json(about: dict[str, Any]) -> str:
+    return json.dumps(about, indent=1, default=str)
+
+
+def _own_checksum(about: dict[str, Any]) -> str:
+    return hashlib.sha256(_json(about).encode()).hexdigest()
 
 
 def _check_symmetric(K: np.ndarray, samples: pd.Index) -> None:

@@ -30,7 +30,8 @@ def write_aside(path: str | os.PathLike[str], *, overwrite: bool = False) -> Ite
     Raises
     ------
     InputError
-        If `path` exists and `overwrite` is false, or if its folder cannot be made.
+        If `path` exists and `overwrite` is false, if its folder cannot be made, or if a
+        file would replace a folder or the reverse.
     """
     path = Path(path)
     refuse_existing(path, overwrite=overwrite)
@@ -42,7 +43,9 @@ def write_aside(path: str | os.PathLike[str], *, overwrite: bool = False) -> Ite
     aside = scratch / path.name
     try:
         yield aside
-        if path.is_dir() and aside.is_dir():
+        if path.exists() and path.is_dir() != aside.is_dir():
+            raise InputError(f"{path}: cannot be replaced, one is a file and one a folder.")
+        if path.is_dir():
             path.replace(scratch / "replaced")
         aside.replace(path)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +30,7 @@ class Source(Protocol):
         """Dosages of the effect allele, shape (len(variants), number of samples)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ArraySource:
     """Dosages in memory, shape (m, n): `int8` with -9, or floating point with NaN, missing."""
 
@@ -52,11 +53,10 @@ class BedSource:
 
     def read(self, variants: np.ndarray, samples: np.ndarray | None) -> np.ndarray:
         """Dosages of the effect allele, shape (len(variants), number of samples)."""
-        increasing = None if samples is None else np.unique(samples).astype(np.uint32)
-        reader = self._reader(increasing)
-        width = self.n_samples if increasing is None else len(increasing)
-        block = np.empty((len(variants), width), dtype=np.int8)
         try:
+            reader, order = self._reader(samples)
+            width = self.n_samples if samples is None else len(samples)
+            block = np.empty((len(variants), width), dtype=np.int8)
             rows = _as_slice(variants)
             if isinstance(rows, slice):
                 reader.read_range(rows.start, rows.stop, block)
@@ -64,26 +64,30 @@ class BedSource:
                 reader.read_list(variants.astype(np.uint32), block)
         except RuntimeError as error:
             raise InputError(f"{self.path}: reading failed ({error}).") from error
-        if samples is None or increasing is None or np.array_equal(samples, increasing):
-            return block
-        return np.ascontiguousarray(block[:, np.searchsorted(increasing, samples)])
+        return block if order is None else np.take(block, order, axis=1)
 
-    def _reader(self, subset: np.ndarray | None) -> Any:
+    def _reader(self, samples: np.ndarray | None) -> tuple[Any, np.ndarray | None]:
+        """The thread's own reader of some samples, and their order if it is not the file's."""
         import pgenlib
 
-        key = None if subset is None else subset.tobytes()
-        if getattr(self._local, "reader", None) is None or self._local.key != key:
-            self._local.reader = pgenlib.PgenReader(
+        local = self._local
+        if not hasattr(local, "reader") or local.samples is not samples:
+            subset, local.order = None, None
+            if samples is not None:
+                subset = np.sort(samples).astype(np.uint32)
+                if not np.array_equal(subset, samples):
+                    local.order = np.searchsorted(subset, samples)
+            local.reader = pgenlib.PgenReader(
                 os.fsencode(self.path),
                 raw_sample_ct=self.n_samples,
                 variant_ct=self.n_variants,
                 sample_subset=subset,
             )
-            self._local.key = key
-        return self._local.reader
+            local.samples = samples
+        return local.reader, local.order
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CenteredBlock:
     """Some variants, each centred on its mean over the samples, missing dosages at the mean.
 
@@ -199,12 +203,17 @@ class Genotypes:
                 f"{dosage.ndim} dimensions."
             )
         n, m = dosage.shape
+        if n == 0 or m == 0:
+            raise InputError(f"Genotypes of {n:,} samples at {m:,} variants: nothing is there.")
         labelled = samples is not None
         ids = [str(i) for i in range(n)] if samples is None else [str(s) for s in samples]
         if len(ids) != n:
             raise InputError(f"Genotypes have {n:,} rows, but {len(ids):,} sample ids came.")
         table = _variant_table(variants, m)
-        stored = np.ascontiguousarray(dosage.T.astype(np.float64))
+        try:
+            stored = np.ascontiguousarray(dosage.T.astype(np.float64))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"Genotypes must be numbers ({error}).") from error
         bad = (stored < 0) | (stored > 2) | np.isinf(stored)
         if bad.any():
             j, i = np.argwhere(bad)[0]
@@ -262,9 +271,10 @@ class Genotypes:
 
         Parameters
         ----------
-        samples : sample ids, or boolean array of shape (n,)
-            Samples to keep, in the order given.
-        variants : variant ids, or boolean array of shape (m,)
+        samples : sample ids, or booleans of shape (n,)
+            Samples to keep, in the order given. The index of a boolean Series must
+            be the sample ids in their order.
+        variants : variant ids, or booleans of shape (m,)
             Variants to keep; their order in the source stays.
         chrom : label or labels
             Chromosomes to keep.
@@ -321,9 +331,10 @@ class Genotypes:
         )
 
     def _sample_positions(self, samples: Iterable[str] | np.ndarray) -> np.ndarray:
-        if isinstance(samples, np.ndarray) and samples.dtype == bool:
-            return np.flatnonzero(_checked_mask(samples, self.n_samples, "samples"))
-        ids = pd.Index([str(s) for s in samples])
+        mask = _as_mask(samples, self.samples.index, "samples")
+        if mask is not None:
+            return np.flatnonzero(mask)
+        ids = pd.Index([samples] if isinstance(samples, str) else [str(s) for s in samples])
         if ids.has_duplicates:
             raise InputError(
                 f"Samples are selected twice: {listing(ids[ids.duplicated()].unique())}."
@@ -338,10 +349,9 @@ class Genotypes:
         return positions
 
     def _variant_mask(self, variants: Iterable[str] | np.ndarray) -> np.ndarray:
-        if isinstance(variants, pd.Series) and variants.dtype == bool:
-            variants = variants.to_numpy()
-        if isinstance(variants, np.ndarray) and variants.dtype == bool:
-            return _checked_mask(variants, self.n_variants, "variants")
+        mask = _as_mask(variants, self.variants.index, "variants")
+        if mask is not None:
+            return mask
         wanted = pd.Index([variants] if isinstance(variants, str) else [str(v) for v in variants])
         absent = wanted[~wanted.isin(self.variants.id)]
         if len(absent):
@@ -353,9 +363,10 @@ class Genotypes:
         return self.variants.id.isin(wanted).to_numpy()
 
     def _chromosome_mask(self, chrom: str | int | Iterable[str | int]) -> np.ndarray:
-        labels = [chrom] if isinstance(chrom, str | int) else list(chrom)
-        labels = [str(label) for label in labels]
-        unknown = [label for label in labels if label not in set(self.chromosomes)]
+        one = isinstance(chrom, str) or not isinstance(chrom, Iterable)
+        labels = [str(label) for label in ([chrom] if one else chrom)]  # type: ignore[union-attr]
+        known = set(self.chromosomes)
+        unknown = [label for label in labels if label not in known]
         if unknown:
             raise InputError(
                 f"{self.name}: no chromosome {listing(unknown)}. "
@@ -364,12 +375,14 @@ class Genotypes:
         return self.variants.chrom.isin(labels).to_numpy()
 
     def _region_mask(self, region: str) -> np.ndarray:
-        label, _, interval = region.rpartition(":") if ":" in region else (region, "", "")
+        if ":" not in region:
+            return self._chromosome_mask(region)
+        label, _, interval = region.rpartition(":")
         mask = self._chromosome_mask(label)
-        if not interval:
-            return mask
         try:
             first, last = (int(part.replace(",", "")) for part in interval.split("-"))
+            if first > last:
+                raise ValueError
         except ValueError:
             raise InputError(
                 f"Region '{region}' is not of the form chrom or chrom:first-last (base pairs)."
@@ -382,11 +395,14 @@ class Genotypes:
                 raise InputError(f"{name} must be between 0 and {top:g}, but is {value:g}.")
         table = self.qc()
         missing = table.missing > max_missing
-        rare = ~missing & ~(table.maf >= min_maf)
+        unknown = ~missing & table.maf.isna() & (min_maf > 0)
+        # 1 - eaf is rounded: a maf of exactly min_maf stays
+        rare = ~missing & (table.maf < min_maf - 1e-12)
         reasons = pd.Series("", index=table.index)
         reasons[missing] = f"missing > {max_missing:g}"
+        reasons[unknown] = "all missing"
         reasons[rare] = f"maf < {min_maf:g}"
-        out = (missing | rare).to_numpy()
+        out = (missing | unknown | rare).to_numpy()
         if out.all():
             raise InputError(
                 f"{self.name}: none of {self.n_variants:,} variants has maf >= {min_maf:g} and "
@@ -414,7 +430,7 @@ class Genotypes:
     def blocks(self, size: int | None = None) -> Iterator[np.ndarray]:
         """Yield dosages, shape (n, b), float32 in Fortran order, NaN for missing."""
         for start, stop in self.block_ranges(size):
-            yield _as_float(self._read(start, stop), np.dtype(np.float32)).T
+            yield self.dosage(start, stop, np.float32).T
 
     def centered_block(
         self, start: int, stop: int, dtype: np.dtype | type = np.float32
@@ -468,9 +484,13 @@ class Genotypes:
             }
         )
 
+    def dosage(self, start: int, stop: int, dtype: np.dtype | type = np.float64) -> np.ndarray:
+        """Dosages of variants `start` to `stop`, one row each, shape (b, n), NaN for missing."""
+        return _as_float(self._read(start, stop), np.dtype(dtype))
+
     def to_array(self) -> np.ndarray:
         """All dosages, shape (n, m), float64, NaN for missing."""
-        return _as_float(self._read(0, self.n_variants), np.dtype(np.float64)).T
+        return self.dosage(0, self.n_variants).T
 
     def load(self) -> Genotypes:
         """The same genotypes held in memory (one byte per hard call)."""
@@ -510,8 +530,8 @@ def read_genotypes(path: str | os.PathLike[str]) -> Genotypes:
         the others; if sample ids are duplicated.
     """
     prefix = str(path)
-    for ending in (".bed", ".bim", ".fam"):
-        prefix = prefix.removesuffix(ending)
+    if prefix.endswith((".bed", ".bim", ".fam")):
+        prefix = prefix[:-4]
     bed, bim, fam = (Path(prefix + ending) for ending in (".bed", ".bim", ".fam"))
     for part in (bed, bim, fam):
         existing(part)
@@ -545,31 +565,44 @@ def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
             keep_default_na=False,
             na_values=[""],
             skip_blank_lines=False,
+            quoting=csv.QUOTE_NONE,
         )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+    except ValueError as error:  # pandas' own errors among them
+        _refuse_short_lines(path, columns)
         raise InputError(
             f"{path}: expected {len(columns)} columns separated by blanks or tabs "
             f"({', '.join(columns)}); {str(error).strip()}."
         ) from error
-    short = table.isna().any(axis=1).to_numpy()
-    if short.any():
-        line = int(np.argmax(short)) + 1
-        found = int(table.iloc[line - 1].notna().sum())
-        raise InputError(
-            f"{path}, line {line:,}: {found} columns, expected {len(columns)} "
-            f"({', '.join(columns)})."
-        )
+    if table.isna().any(axis=None):
+        _refuse_short_lines(path, columns)
+    if table.empty:
+        raise InputError(f"{path}: the file is empty.")
     return table
 
 
-def _numeric(path: Path, column: pd.Series, missing: Sequence[str] = ()) -> pd.Series:
-    values = pd.to_numeric(column.mask(column.isin(missing)), errors="coerce")
-    bad = (values.isna() & ~column.isin(missing)).to_numpy()
+def _refuse_short_lines(path: Path, columns: list[str]) -> None:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            found = len(line.split())
+            if found < len(columns):
+                raise InputError(
+                    f"{path}, line {number:,}: {found} columns, expected {len(columns)} "
+                    f"({', '.join(columns)})."
+                )
+
+
+def _numeric(
+    path: Path, column: pd.Series, missing: Sequence[str] = (), *, whole: bool = False
+) -> pd.Series:
+    values = pd.to_numeric(column.mask(column.isin(missing)), errors="coerce").astype(np.float64)
+    bad = values.isna() & ~column.isin(missing)
+    if whole:
+        bad |= (values != values.round()) | (values.abs() >= 2**53)
     if bad.any():
-        line = int(np.argmax(bad)) + 1
+        line = int(np.argmax(bad.to_numpy())) + 1
         raise InputError(
             f"{path}, line {line:,}: column {column.name} is '{column.iloc[line - 1]}', "
-            "expected a number."
+            f"expected a {'whole ' * whole}number."
         )
     return values
 
@@ -577,7 +610,7 @@ def _numeric(path: Path, column: pd.Series, missing: Sequence[str] = ()) -> pd.S
 def _read_bim(path: Path) -> pd.DataFrame:
     table = _read_table(path, VARIANT_COLUMNS)
     table["cm"] = _numeric(path, table["cm"], missing=["NA"])
-    table["pos"] = _numeric(path, table["pos"]).astype(np.int64)
+    table["pos"] = _numeric(path, table["pos"], whole=True).astype(np.int64)
     return table[["chrom", "id", "pos", "ea", "oa", "cm"]]
 
 
@@ -661,9 +694,24 @@ def _as_float(raw: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return dosage
 
 
-def _checked_mask(mask: np.ndarray, length: int, what: str) -> np.ndarray:
-    if mask.shape != (length,):
+def _as_mask(selection: Iterable[object], index: pd.Index, what: str) -> np.ndarray | None:
+    """The selection as booleans of the table's length; None if it is by id."""
+    if isinstance(selection, pd.Series):
+        if not pd.api.types.is_bool_dtype(selection.dtype):
+            return None
+        anonymous = isinstance(selection.index, pd.RangeIndex)
+        if not anonymous and not selection.index.equals(index):
+            raise InputError(
+                f"A boolean Series selects {what}, but its index is not theirs in their order. "
+                "Select by id: mask.index[mask]."
+            )
+    elif not (isinstance(selection, np.ndarray) and selection.dtype == bool) and not (
+        isinstance(selection, list) and selection and all(isinstance(v, bool) for v in selection)
+    ):
+        return None
+    mask = np.asarray(selection, dtype=bool)
+    if mask.shape != (len(index),):
         raise InputError(
-            f"A boolean selection of {what} needs shape ({length:,},), but has {mask.shape}."
+            f"A boolean selection of {what} needs shape ({len(index):,},), but has {mask.shape}."
         )
     return mask

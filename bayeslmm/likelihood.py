@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from bayeslmm.basis import Eigenbasis
 
 LARGEST_H2 = 1 - 1e-9
-_CHUNK = 2**23
+# Numbers worked on at a time: they stay in the processor's cache.
+_CHUNK = 2**16
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,11 @@ def integrated_loglik(
     log p = -1/2 [ logdet + (df + nu) log(Q + nu tau^2) ] + log Gamma((df + nu)/2)
     - df/2 log pi, and for nu > 0 also + nu/2 log(nu tau^2) - log Gamma(nu/2).
     """
+    if prior_df < 0 or (prior_df > 0 and not prior_scale > 0):
+        raise InputError(
+            f"A scaled inverse chi-squared prior with {prior_df:g} degrees of freedom and scale "
+            f"{prior_scale:g} is no density: both must be above 0, or the first 0 for 1/s2."
+        )
     t = terms(data, h2)
     total = data.df + prior_df
     constant = lgamma(total / 2) - 0.5 * data.df * log(pi)
@@ -229,7 +235,7 @@ def derivatives(data: Rotated, h2: float) -> Derivatives:
     half = np.linalg.solve(L, data.C.T * w)
     Py = w * data.y - half.T @ (half @ data.y)
     dPy = slope * Py
-    middle = (half * slope) @ half.T / 1.0
+    middle = (half * slope) @ half.T
     weighted = half * slope
     trace1 = w @ slope - np.trace(middle)
     trace2 = (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +14,7 @@ import pandas as pd
 
 from bayeslmm import likelihood
 from bayeslmm.basis import Eigenbasis
-from bayeslmm.errors import InputError
+from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import Genotypes
 from bayeslmm.phenotypes import (
     Design,
@@ -22,15 +23,15 @@ from bayeslmm.phenotypes import (
     read_phenotypes,
 )
 from bayeslmm.priors import H2Prior, as_h2_prior
-from bayeslmm.progress import log
 from bayeslmm.provenance import provenance
 from bayeslmm.quadrature import UnitDensity, unit_density
-from bayeslmm.relatedness import GRM, as_grm
+from bayeslmm.relatedness import GRM, HasGRM, as_grm
 
 if TYPE_CHECKING:
+    import pymc as pm
     import xarray as xr
 
-type Kernel = GRM | Eigenbasis | pd.DataFrame | np.ndarray
+type Kernel = GRM | HasGRM | Eigenbasis | pd.DataFrame | np.ndarray
 _GRID = np.unique(np.concatenate([[0], np.geomspace(1e-6, 0.05, 12), np.linspace(0.06, 0.94, 45)]))
 _GRID = np.unique(np.concatenate([_GRID, 1 - _GRID[:14], [likelihood.LARGEST_H2]]))
 _GRID = _GRID[_GRID <= likelihood.LARGEST_H2]
@@ -180,7 +181,9 @@ class LMM:
         else:
             if isinstance(data, str | os.PathLike):
                 raise InputError("With the phenotype as an array, covariates are an array too.")
-            self._design = design_from_arrays(formula, data, ids, labelled_kernel=labelled)
+            self._design = design_from_arrays(
+                formula, data, ids, labelled_kernel=labelled, missing=missing
+            )
             self.formula = " + ".join([f"{self._design.name} ~ 1", *self._design.C.columns[1:]])
 
     @property
@@ -208,19 +211,12 @@ class LMM:
         """The eigenbasis of the analysed samples; None without kernel."""
         if self._kernel is None:
             return None
-        whole = self._kernel.samples
         if isinstance(self._kernel, GRM):
             return self._kernel.eigenbasis(self.ids, center=self.has_intercept)
         if self._kernel.centered and not self.has_intercept:
             raise InputError(
                 "The model has no intercept, but the basis is of a centred kernel. Use "
                 "bl.eigenbasis(grm, center=False), or keep the intercept."
-            )
-        if len(self.ids) < len(whole):
-            log.info(
-                "%s of the basis' %s samples are analysed: its kernel is decomposed on them.",
-                f"{len(self.ids):,}",
-                f"{len(whole):,}",
             )
         return self._kernel.subset(self.ids)
 
@@ -235,6 +231,20 @@ class LMM:
     def rotated(self) -> likelihood.Rotated:
         """y and C on the eigenbasis."""
         return likelihood.rotate(self.basis, self.y, self.C.to_numpy())
+
+    def with_phenotype(self, y: np.ndarray) -> LMM:
+        """The same model of another phenotype of the same samples, y (n,) in their order.
+
+        For simulated or permuted phenotypes: the basis is shared.
+        """
+        values = np.asarray(y, dtype=np.float64)
+        if values.shape != self.y.shape or not np.isfinite(values).all():
+            raise InputError(f"y must be {len(self.y):,} finite numbers, one per analysed sample.")
+        _ = self.basis  # made once, then shared
+        other = copy(self)
+        other.__dict__.pop("rotated", None)
+        other._design = replace(self._design, y=values)
+        return other
 
     def __repr__(self) -> str:
         kept = int(self.samples.kept.sum())
@@ -374,7 +384,8 @@ class LMM:
         Parameters
         ----------
         draws : int
-            Number of independent draws; the effective sample size is the same.
+            Number of independent draws; the effective sample size is the same. If it
+            is a multiple of 4 they are dealt into 4 chains, which az.summary likes.
         u : bool
             Draw the random effects too (draws x n numbers).
         s2_prior : (float, float)
@@ -400,17 +411,39 @@ class LMM:
             raise InputError(f"At least one draw is needed, but draws={draws}.")
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
-        rng = np.random.default_rng(seed)
-        data = self.rotated
         density = None if self.basis is None else self.h2_posterior(s2_prior=s2_prior)
-        h2 = np.zeros(draws) if density is None else density.draw(draws, rng)
-        terms = likelihood.terms(data, h2)
+        rng = np.random.default_rng(seed)
+        values = self.draw_posterior(draws, rng, density=density, u=u, s2_prior=s2_prior)
+        return self._tree(values, self._attrs(density, s2_prior, seed))
+
+    def draw_posterior(
+        self,
+        draws: int,
+        rng: np.random.Generator,
+        *,
+        density: UnitDensity | None = None,
+        u: bool = False,
+        s2_prior: tuple[float, float] = (0.0, 0.0),
+    ) -> dict[str, np.ndarray]:
+        """The draws of `posterior` as plain arrays, first axis the draws.
+
+        `density` is the posterior of h2, if it is at hand.
+        """
+        data = self.rotated
+        if density is None and self.basis is not None:
+            density = self.h2_posterior(s2_prior=s2_prior)
+        if density is None:
+            h2 = np.zeros(draws)
+            terms = likelihood.terms(data, h2)
+        else:
+            h2 = density.draw(draws, rng)
+            terms = _terms_at(data, density, h2)
         total = data.df + s2_prior[0]
         s2 = (terms.Q + s2_prior[0] * s2_prior[1]) / rng.chisquare(total, size=draws)
         noise = rng.standard_normal((draws, data.C.shape[1], 1))
         shift = np.linalg.solve(np.swapaxes(terms.L, 1, 2), noise)[..., 0]
         orthonormal = terms.b + np.sqrt(s2)[:, None] * shift
-        values: dict[str, Any] = {
+        values = {
             "h2": h2,
             "s2_g": s2 * h2 / data.kappa,
             "s2_e": s2 * (1 - h2),
@@ -419,8 +452,7 @@ class LMM:
         }
         if u:
             values["u"] = self._draw_u(h2, s2, orthonormal, rng)
-        attrs = self._attrs(density, s2_prior, seed)
-        return self._tree(values, attrs)
+        return values
 
     def _draw_u(
         self, h2: np.ndarray, s2: np.ndarray, b: np.ndarray, rng: np.random.Generator
@@ -445,7 +477,7 @@ class LMM:
             "kappa": self.rotated.kappa,
             "h2_prior": repr(self.h2_prior) if density is not None else "h2 = 0",
             "s2_prior": "1/s2" if s2_prior[0] == 0 else f"scaled-inv-chi2{s2_prior}",
-            "seed": seed if isinstance(seed, int) else "a Generator of the caller's",
+            "seed": int(seed) if isinstance(seed, int | np.integer) else "a caller's Generator",
             "sampler": "independent draws from the exact posterior",
         }
         if density is None:
@@ -465,32 +497,341 @@ class LMM:
         return known
 
     def _tree(self, values: dict[str, np.ndarray], attrs: dict[str, Any]) -> xr.DataTree:
-        """Draws, one chain, as an ArviZ DataTree with named dimensions."""
+        """Draws as an ArviZ DataTree with named dimensions.
+
+        Independent draws need no chains; they are dealt into four where their number
+        allows, so that r-hat is defined.
+        """
         import xarray as xr
 
         dims = {"b": ["covariate"], "u": ["sample"]}
         coords = {"covariate": list(self.C.columns), "sample": list(self.ids)}
         used = {dim for name in values for dim in dims.get(name, [])}
-        draws = len(next(iter(values.values())))
+        total = len(next(iter(values.values())))
+        chains = 4 if total % 4 == 0 else 1
+        shape = (chains, total // chains)
         posterior = xr.Dataset(
             {
-                name: (["chain", "draw", *dims.get(name, [])], value[None])
+                name: (
+                    ["chain", "draw", *dims.get(name, [])],
+                    value.reshape(*shape, *value.shape[1:]),
+                )
                 for name, value in values.items()
             },
-            coords={"chain": [0], "draw": np.arange(draws)}
+            coords={"chain": np.arange(chains), "draw": np.arange(shape[1])}
             | {dim: coord for dim, coord in coords.items() if dim in used},
             attrs=attrs,
         )
-        observed = xr.Dataset({"y": ("sample", self.y)}, {"sample": coords["sample"]})
-        constant = xr.Dataset({"C": (("sample", "covariate"), self.C.to_numpy())}, coords)
         return xr.DataTree.from_dict(
-            {
-                "/": xr.Dataset(attrs=attrs),
-                "posterior": posterior,
-                "observed_data": observed,
-                "constant_data": constant,
-            }
+            {"/": xr.Dataset(attrs=attrs), "posterior": posterior, **self._data_groups()}
         )
+
+    def _data_groups(self) -> dict[str, xr.Dataset]:
+        """Groups observed_data and constant_data of a DataTree."""
+        import xarray as xr
+
+        sample, covariate = list(self.ids), list(self.C.columns)
+        return {
+            "observed_data": xr.Dataset({"y": ("sample", self.y)}, {"sample": sample}),
+            "constant_data": xr.Dataset(
+                {"C": (("sample", "covariate"), self.C.to_numpy())},
+                {"sample": sample, "covariate": covariate},
+            ),
+        }
+
+    # -- the generative model ----------------------------------------------------------------
+
+    def pymc_model(
+        self,
+        parameterization: Literal["eigenbasis", "explicit", "marginal"] = "eigenbasis",
+        **options: Any,
+    ) -> pm.Model:
+        """The model as PyMC code, to read, draw and change.
+
+        Parameters
+        ----------
+        parameterization : {"eigenbasis", "explicit", "marginal"}
+            Three forms of the same posterior.
+        **options
+            snps, genotypes, snp_prior, priors, observe: see
+            `bayeslmm.generative.pymc_model`.
+        """
+        from bayeslmm.generative import pymc_model
+
+        return pymc_model(self, parameterization, **options)
+
+    def sample(
+        self,
+        snps: Any = None,
+        snp_prior: Any = "normal",
+        *,
+        genotypes: Genotypes | None = None,
+        priors: Mapping[str, Any] | None = None,
+        draws: int = 1000,
+        tune: int = 500,
+        chains: int = 4,
+        seed: int | None = None,
+        target_accept: float | None = None,
+        sampler: Literal["nutpie", "pymc"] = "nutpie",
+        u: bool = False,
+        log_likelihood: bool | None = None,
+        posterior_predictive: bool = False,
+        progress: bool = False,
+    ) -> xr.DataTree:
+        """Sample the posterior with NUTS: any prior, and the joint effects of chosen SNPs.
+
+        The model is compiled once for each shape (number of covariates and SNPs, kinds
+        of priors) and fed new data afterwards: a second phenotype takes a fraction of a
+        second.
+
+        Parameters
+        ----------
+        snps : variant ids, or DataFrame (samples x SNPs), optional
+            SNPs whose effects are estimated jointly.
+        snp_prior : str or `bayeslmm.priors.SnpPrior`
+            ``"normal"``, ``"horseshoe"``, ``"r2d2"``, or ``"spike_slab"`` (up to 15
+            SNPs; computed exactly, without Markov chains, under 1/s2).
+        genotypes : Genotypes, optional
+            Where SNP ids are looked up; by default the genotypes of the kernel.
+        priors : mapping, optional
+            Priors by variable; see `bayeslmm.generative.pymc_model`.
+        draws, tune, chains : int
+            Draws kept and draws for tuning of each chain, and the number of chains.
+        seed : int, optional
+            For reproducible draws. The one used is recorded.
+        target_accept : float, optional
+            Acceptance that NUTS adapts its step size to: 0.8, for the horseshoe 0.99.
+        sampler : {"nutpie", "pymc"}
+            Which NUTS.
+        u : bool
+            Add a draw of the random effects given each posterior draw.
+        log_likelihood : bool, optional
+            Add log p(y_i | y_-i, draw) of each individual, the one that leave-one-out
+            needs; by default unless it has more than 20 million numbers.
+        posterior_predictive : bool
+            Add replicated phenotypes.
+        progress : bool
+            Whether the sampler shows its progress.
+
+        Returns
+        -------
+        DataTree
+            Groups posterior (h2, s2_g, s2_e, s2, sd, b, and with SNPs beta in
+            phenotype units per effect allele and beta_std in total sd per sd of the
+            genotype), sample_stats, observed_data, constant_data, and those asked for.
+
+        Warns
+        -----
+        SamplingWarning
+            After divergences, for high r-hat and for few effective draws, with what to do.
+        """
+        from bayeslmm.sampling import sample
+
+        return sample(
+            self,
+            snps=snps,
+            genotypes=genotypes,
+            snp_prior=snp_prior,
+            priors=priors,
+            draws=draws,
+            tune=tune,
+            chains=chains,
+            seed=seed,
+            target_accept=target_accept,
+            sampler=sampler,
+            u=u,
+            log_likelihood=log_likelihood,
+            posterior_predictive=posterior_predictive,
+            progress=progress,
+        )
+
+    def prior_predictive(self, draws: int = 500, **options: Any) -> xr.DataTree:
+        """Draws from the prior and phenotypes that it predicts.
+
+        Parameters
+        ----------
+        draws : int
+            Number of draws.
+        **options
+            snps, genotypes, snp_prior, priors, seed: as in `sample`.
+
+        Returns
+        -------
+        DataTree
+            Groups prior, prior_predictive (y), observed_data, constant_data.
+        """
+        from bayeslmm.sampling import prior_predictive
+
+        return prior_predictive(self, draws=draws, **options)
+
+    def prior_sensitivity(self, tree: xr.DataTree, **options: Any) -> pd.DataFrame:
+        """How much the posterior changes when prior or likelihood are raised to a power.
+
+        ArviZ's psense on the joint likelihood of all samples (the pointwise one of the
+        log_likelihood group leaves one out, and does not add up to it).
+
+        Parameters
+        ----------
+        tree : DataTree
+            Draws of `sample`.
+        **options
+            The same snps, snp_prior and priors as for `sample`; var_names.
+
+        References
+        ----------
+        Kallioinen N et al. (2024). Detecting and diagnosing prior and likelihood
+        sensitivity with power-scaling. Stat Comput 34:57. doi:10.1007/s11222-023-10366-5
+        """
+        from bayeslmm.sampling import prior_sensitivity
+
+        return prior_sensitivity(self, tree, **options)
+
+    # -- prediction ----------------------------------------------------------------------------
+
+    def random_effects(
+        self,
+        tree: xr.DataTree | None = None,
+        samples: Iterable[str] | Literal["all"] | None = None,
+        *,
+        prob: float = 0.95,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Posterior of u (the BLUP, with its uncertainty over all parameters).
+
+        Parameters
+        ----------
+        tree : DataTree, optional
+            Posterior draws; by default 1,000 of the exact posterior.
+        samples : sample ids or "all", optional
+            Samples of the kernel, with phenotype or without; the analysed ones by
+            default, "all" of the kernel.
+        prob : float
+            Probability of the interval.
+        seed : int
+            For the draws.
+
+        Returns
+        -------
+        DataFrame
+            Indexed by sample id: u_mean, u_sd, u_low, u_high (phenotype units).
+        """
+        from bayeslmm import predict
+
+        tree = self.posterior(1000, seed=seed) if tree is None else tree
+        if samples is None:
+            ids = self.ids
+        elif isinstance(samples, str) and samples == "all" and self._kernel is not None:
+            ids = self._kernel.samples
+        else:
+            ids = _sample_ids(samples)
+        cross = predict.kernel_samples(self, ids)
+        return predict.random_effects(self, tree, cross, prob=prob, seed=seed)
+
+    def snp_effects(self, tree: xr.DataTree | None = None, *, seed: int = 0) -> pd.DataFrame:
+        """Posterior mean effect of every SNP of the kernel in the polygenic part (SNP-BLUP).
+
+        Returns
+        -------
+        DataFrame
+            chrom, pos, id, ea, oa, eaf, effect (phenotype units per effect allele).
+        """
+        from bayeslmm import predict
+
+        tree = self.posterior(1000, seed=seed) if tree is None else tree
+        return predict.snp_effects(self, tree)
+
+    def predict(
+        self,
+        genotypes: Genotypes | str | os.PathLike[str] | None = None,
+        data: pd.DataFrame | np.ndarray | None = None,
+        tree: xr.DataTree | None = None,
+        *,
+        samples: Iterable[str] | None = None,
+        prob: float = 0.9,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Predict the phenotypes of new samples, with uncertainty over all parameters.
+
+        Parameters
+        ----------
+        genotypes : Genotypes or path, optional
+            The new samples' genotypes at the kernel's variants; standardised by the
+            kernel's own frequencies.
+        data : DataFrame, or array (a, c - 1), optional
+            Their covariates: a table indexed by sample id, or for a model made from
+            arrays the covariates without intercept.
+        tree : DataTree, optional
+            Posterior draws; by default 1,000 of the exact posterior.
+        samples : sample ids, optional
+            Instead of genotypes: samples of the kernel that were not analysed.
+        prob : float
+            Probability of the predictive interval.
+        seed : int
+            For the draws.
+
+        Returns
+        -------
+        DataFrame
+            Indexed by sample id: u_mean, u_sd, u_low, u_high and y_mean, y_sd, y_low,
+            y_high (phenotype units).
+
+        Raises
+        ------
+        InputError
+            For variants or covariates that are missing, and alleles that disagree.
+        """
+        from bayeslmm import predict
+        from bayeslmm.genotypes import as_genotypes
+
+        if (genotypes is None) == (samples is None):
+            raise InputError("Give either genotypes of new samples, or samples of the kernel.")
+        tree = self.posterior(1000, seed=seed) if tree is None else tree
+        if genotypes is not None:
+            genotypes = as_genotypes(genotypes)
+            cross = predict.new_samples(self, genotypes)
+        else:
+            assert samples is not None
+            cross = predict.kernel_samples(self, _sample_ids(samples))
+            if "beta" in tree["posterior"]:
+                genotypes = predict.kernel_genotypes(self).select(samples=cross.ids)
+        C = self._new_covariates(data, cross.ids)
+        table, _ = predict.predict(self, tree, cross, C, genotypes, prob=prob, seed=seed)
+        return table
+
+    def _new_covariates(self, data: pd.DataFrame | np.ndarray | None, ids: pd.Index) -> np.ndarray:
+        """Covariates (a, c) of other samples, as the model's own were made."""
+        make = self._design.covariates_of
+        if make is not None and (isinstance(data, pd.DataFrame) or self.C.shape[1] == 1):
+            table = pd.DataFrame(index=ids) if data is None else data
+            assert isinstance(table, pd.DataFrame)
+            table = table.set_axis(table.index.astype(str), axis=0)
+            _refuse_twice(table.index)
+            absent = ids.difference(table.index)
+            if len(absent):
+                raise InputError(
+                    f"{len(absent):,} of {len(ids):,} new samples have no covariates: "
+                    f"{listing(absent)}."
+                )
+            if not len(table.columns):
+                table = table.assign(_=0.0)
+            return make(table.loc[ids])
+        if isinstance(data, pd.DataFrame) and not isinstance(data.index, pd.RangeIndex):
+            table = data.set_axis(data.index.astype(str), axis=0)
+            table = table.set_axis(table.columns.astype(str), axis=1)
+            _refuse_twice(table.index)
+            names = self.C.columns[1:]
+            absent = [*ids.difference(table.index), *names.difference(table.columns)]
+            if absent:
+                raise InputError(f"The new covariates lack samples or columns: {listing(absent)}.")
+            data = table.loc[ids, list(names)].to_numpy()
+        given = np.empty((len(ids), 0)) if data is None else np.asarray(data, dtype=np.float64)
+        C = np.column_stack([np.ones(len(ids)), given])
+        if C.shape != (len(ids), self.C.shape[1]):
+            raise InputError(
+                f"New covariates have shape {given.shape}; expected "
+                f"({len(ids)}, {self.C.shape[1] - 1}): {listing(self.C.columns[1:], 20)}."
+            )
+        return C
 
     # -- the genome ------------------------------------------------------------------------
 
@@ -504,6 +845,18 @@ class LMM:
         from bayeslmm.association import scan
 
         return scan(self, genotypes, tests, **options)
+
+
+def _sample_ids(samples: Iterable[str]) -> pd.Index:
+    ids = [samples] if isinstance(samples, str) else [str(sample) for sample in samples]
+    return pd.Index(ids, name="id", dtype="str")
+
+
+def _refuse_twice(index: pd.Index) -> None:
+    if index.has_duplicates:
+        raise InputError(
+            f"The new covariates name samples twice: {listing(index[index.duplicated()].unique())}."
+        )
 
 
 def _design(
@@ -541,6 +894,34 @@ def _design(
     return design_from_formula(formula, data, kernel_ids, missing=missing)
 
 
+def _terms_at(data: likelihood.Rotated, density: UnitDensity, h2: np.ndarray) -> likelihood.Terms:
+    """The likelihood's pieces at draws of h2, interpolated from the quadrature's nodes.
+
+    Draws at exactly 0 (a point mass) are evaluated; so are all where n or the number of
+    draws is too small for interpolation to save anything.
+    """
+    if len(h2) <= len(density.x):
+        return likelihood.terms(data, h2)
+    at_nodes = likelihood.terms(data, density.x)
+    c = data.C.shape[1]
+    columns = np.column_stack(
+        [
+            at_nodes.logdet,
+            np.log(at_nodes.Q),
+            at_nodes.logdet_d,
+            at_nodes.b,
+            at_nodes.L.reshape(-1, c * c),
+        ]
+    )
+    found = density.interpolate(columns, h2)
+    zero = h2 == 0
+    if zero.any():
+        t = likelihood.terms(data, np.zeros(1))
+        found[zero] = np.concatenate([t.logdet, np.log(t.Q), t.logdet_d, t.b.ravel(), t.L.ravel()])
+    b, L = found[:, 3 : 3 + c], found[:, 3 + c :].reshape(-1, c, c)
+    return likelihood.Terms(found[:, 0], np.exp(found[:, 1]), found[:, 2], b, L)
+
+
 def maximise(function: Callable[[np.ndarray], np.ndarray]) -> float:
     """Largest value of a function of h2 on [0, 1]: grid, then repeated zoom to 1e-10."""
     x = _GRID
@@ -563,8 +944,9 @@ def _standard_errors(
     if prior is not None:
         step = 1e-4 * min(h2, 1 - h2)
         values = prior.log_density(np.array([h2 - step, h2, h2 + step]))
-        curvature[0, 0] -= (values[0] - 2 * values[1] + values[2]) / step**2
-    if np.linalg.eigvalsh(curvature)[0] <= 0:
+        with np.errstate(invalid="ignore"):
+            curvature[0, 0] -= (values[0] - 2 * values[1] + values[2]) / step**2
+    if not np.isfinite(curvature).all() or np.linalg.eigvalsh(curvature)[0] <= 0:
         return np.full(3, np.nan)
     covariance = np.linalg.inv(curvature)
     g = np.array([s2 / data.kappa, s2 * h2 / data.kappa])

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +18,12 @@ import pandas as pd
 from bayeslmm.errors import InputError, listing
 from bayeslmm.files import existing
 
+# Names in a piece of Python in a formula: `quoted`, Q("quoted") or bare; not called, not a keyword.
+_NAMES = re.compile(r"`([^`]+)`|\bQ\(\s*['\"]([^'\"]+)['\"]|\b([^\W\d]\w*)\b(?!\s*(?:\(|=(?!=)))")
 MISSING_CODES = ("", "NA", "NaN", "nan", "N/A", ".", "-9")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Design:
     """y and C of a model, one row per analysed sample.
 
@@ -30,12 +37,15 @@ class Design:
         Name of the phenotype.
     account : DataFrame
         Every sample of the table and of the kernel: kept (bool) and reason (why not).
+    covariates_of : callable or None
+        Makes the covariates (a, c) of other samples from a table of theirs.
     """
 
     y: np.ndarray
     C: pd.DataFrame
     name: str
     account: pd.DataFrame
+    covariates_of: Callable[[pd.DataFrame], np.ndarray] | None = None
 
     @property
     def ids(self) -> pd.Index:
@@ -51,6 +61,7 @@ def read_phenotypes(
     *,
     id: str | None = None,
     missing: Sequence[str] = MISSING_CODES,
+    repeated: bool = False,
 ) -> pd.DataFrame:
     """Read a table of phenotypes and covariates.
 
@@ -63,8 +74,10 @@ def read_phenotypes(
         Name of the column with the sample ids. By default: the columns FID and IID
         (or #FID, #IID) if there, else the first column.
     missing : sequence of str
-        Texts that mean "missing", in every column: PLINK's NA and -9 among them. If
-        -9 is a value of yours, pass your own list.
+        What means "missing", in every column: PLINK's NA and -9 among them (-9.0 too:
+        numbers are compared as numbers). If -9 is a value of yours, pass your own list.
+    repeated : bool
+        Whether a sample may have several rows (for `RepeatedLMM`).
 
     Returns
     -------
@@ -76,8 +89,9 @@ def read_phenotypes(
     Raises
     ------
     InputError
-        For duplicate or missing ids, and for text in a column that is otherwise
-        numeric (a silent category of one typo), naming file and line.
+        For duplicate or missing ids, lines of another length than the header, and for
+        text in a column that is otherwise numeric (a silent category of one typo),
+        naming file and line.
     """
     path = existing(path)
     if path.suffix == ".parquet":
@@ -87,69 +101,106 @@ def read_phenotypes(
             raise InputError(
                 f"{path}: reading Parquet needs pyarrow: pip install 'bayeslmm[parquet]'."
             ) from None
-        table = table.reset_index() if table.index.name else table
+        if not isinstance(table.index, pd.RangeIndex):
+            table = table.reset_index()
+        table.index = pd.RangeIndex(1, len(table) + 1, name="row")
     else:
         table = _read_text(path)
     table = table.rename(columns={"#FID": "FID", "#IID": "IID"})
+    if id is None:
+        id = "IID" if "IID" in table else str(table.columns[0])
+    if id not in table:
+        raise InputError(f"{path}: no id column '{id}'. Columns: {listing(table.columns, 20)}.")
     for column in table.columns:
-        is_id = column in ("FID", "IID", id) or (column == table.columns[0] and id is None)
-        table[column] = (
-            table[column].astype("str") if is_id else _typed(table[column], path, missing)
-        )
-    return _index_by_id(table, id, str(path))
+        if column in ("FID", "IID", id):
+            table[column] = _ids(table[column], path)
+        else:
+            table[column] = _typed(table[column], path, missing)
+    return _index_by_id(table, id, path, repeated=repeated)
 
 
 def _read_text(path: Path) -> pd.DataFrame:
-    opened = "gzip" if path.suffix == ".gz" else None
+    """All fields as text; the index has the line numbers."""
+    opened: Any = gzip.open if path.suffix == ".gz" else open
     try:
-        head = pd.read_csv(path, nrows=0, sep="\n", engine="python", compression=opened)
-        header = str(head.columns[0])
-        sep = next((mark for mark in ("\t", ",", ";") if mark in header), r"\s+")
-        table = pd.read_csv(
-            path, sep=sep, dtype=str, keep_default_na=False, compression=opened, index_col=False
-        )
-    except (ValueError, IndexError, OSError, pd.errors.ParserError) as error:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            sep = next((mark for mark in "\t,;" if mark in first), None)
+            rows = (
+                csv.reader(file, delimiter=sep, skipinitialspace=True)
+                if sep
+                else (line.split() for line in file)
+            )
+            lines = {
+                number: [field.strip() for field in row]
+                for number, row in enumerate(rows, start=1)
+                if any(row)
+            }
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a table with a header line ({error}).") from error
-    if table.empty:
-        raise InputError(f"{path}: the table has a header but no rows.")
-    return table
+    if len(lines) < 2:
+        raise InputError(f"{path}: the table has {'a header but no rows' if lines else 'no line'}.")
+    header = lines.pop(min(lines))
+    twice = {name for name in header if header.count(name) > 1}
+    if twice:
+        raise InputError(f"{path}: columns of the same name: {listing(sorted(twice))}.")
+    for number, row in lines.items():
+        if len(row) != len(header):
+            raise InputError(
+                f"{path}, line {number:,}: {len(row)} fields, but the header has {len(header)}."
+            )
+    index = pd.Index(list(lines), name="line")
+    return pd.DataFrame(list(lines.values()), columns=header, index=index, dtype="str")
+
+
+def _ids(column: pd.Series, path: Path) -> pd.Series:
+    absent = (column.isna() | (column.astype("str") == "")).to_numpy()
+    if absent.any():
+        raise InputError(f"{_place(column, path, absent)}: no sample id in column '{column.name}'.")
+    return column.astype("str")
 
 
 def _typed(column: pd.Series, path: Path, missing: Sequence[str]) -> pd.Series:
+    codes = pd.to_numeric(pd.Series(list(missing), dtype="str"), errors="coerce").dropna()
+    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+        numbers = column.astype(np.float64)
+        return numbers.mask(numbers.isin(codes))
     if not pd.api.types.is_string_dtype(column.dtype) and column.dtype != object:
         return column
     text = column.astype("str").str.strip()
     text = text.mask(text.isin(list(missing)))
-    numbers = pd.to_numeric(text, errors="coerce")
+    numbers = pd.to_numeric(text, errors="coerce").astype(np.float64)
     present, numeric = text.notna(), numbers.notna()
     if (numeric == present).all():
-        return numbers.astype(np.float64)
+        return numbers.mask(numbers.isin(codes))
     if numeric.sum() > 0.5 * present.sum():
-        row = int(np.argmax((present & ~numeric).to_numpy()))
+        wrong = (present & ~numeric).to_numpy()
         raise InputError(
-            f"{path}, line {row + 2:,}: column '{column.name}' is '{text.iloc[row]}', but "
-            f"{int(numeric.sum()):,} of its {int(present.sum()):,} other values are numbers. "
-            "Correct it, or write NA."
+            f"{_place(column, path, wrong)}: column '{column.name}' is "
+            f"'{text.iloc[np.argmax(wrong)]}', but {int(numeric.sum()):,} of its "
+            f"{int(present.sum()) - 1:,} other values are numbers. Correct it, or write NA."
         )
     return text
 
 
-def _index_by_id(table: pd.DataFrame, id: str | None, name: str) -> pd.DataFrame:
-    if id is None:
-        id = "IID" if "IID" in table else str(table.columns[0])
-    if id not in table:
-        raise InputError(f"{name}: no id column '{id}'. Columns: {listing(table.columns, 20)}.")
-    ids = table[id].astype("str")
-    if "FID" in table and ids.duplicated().any():
-        ids = table["FID"].astype("str") + "_" + ids
-    if ids.duplicated().any():
-        row = int(np.argmax(ids.duplicated().to_numpy()))
+def _index_by_id(table: pd.DataFrame, id: str, path: Path, *, repeated: bool) -> pd.DataFrame:
+    ids = table[id]
+    if "FID" in table and ids.duplicated().any() and not repeated:
+        ids = table["FID"] + "_" + ids
+    twice = ids.duplicated().to_numpy()
+    if twice.any() and not repeated:
         raise InputError(
-            f"{name}, line {row + 2:,}: sample '{ids.iloc[row]}' comes twice. "
+            f"{_place(ids, path, twice)}: sample '{ids.iloc[np.argmax(twice)]}' comes twice. "
             "One row per sample is expected."
         )
     keep = [column for column in table if column != id or column == "IID"]
     return table[keep].set_index(pd.Index(ids, name="id"))
+
+
+def _place(column: pd.Series, path: Path, wrong: np.ndarray) -> str:
+    """The file, and the line (or row of a Parquet file) of the first value that is wrong."""
+    return f"{path}, {column.index.name} {column.index[np.argmax(wrong)]:,}"
 
 
 # -- from a formula, or from arrays, to y and C -----------------------------------------------
@@ -179,23 +230,27 @@ def design_from_formula(
         For unknown columns, text phenotypes, missing or collinear covariates, and
         when no sample is left.
     """
-    if missing not in ("error", "drop"):
-        raise InputError(f"missing='{missing}' is unknown; expected 'error' or 'drop'.")
+    _check_missing(missing)
     from formulaic import Formula
-    from formulaic.errors import FormulaicError
+    from formulaic.errors import DataMismatchWarning, FormulaicError
 
     try:
         parsed = Formula(formula)
         left, right = parsed.lhs, parsed.rhs
+        used_left, used_right = _columns(left, data), _columns(right, data)
     except (FormulaicError, AttributeError) as error:
+        why = _first_line(error) if isinstance(error, FormulaicError) else ""
         raise InputError(
             f"Formula '{formula}' cannot be read; expected 'phenotype ~ covariates', "
-            f"as in 'height ~ sex + age'. {error}"
+            f"as in 'height ~ sex + age'. {why}".rstrip()
         ) from error
+    if len(left) != 1:
+        raise InputError(
+            f"Formula '{formula}' has {len(left)} phenotypes; expected one. Fit one model each."
+        )
     data = _unique_index(data)
     if kernel_ids is not None:
-        data = _relabel(data, kernel_ids)
-    used_left, used_right = sorted(left.required_variables), sorted(right.required_variables)
+        data = relabel(data, kernel_ids)
     absent = [name for name in used_left + used_right if name not in data]
     if absent:
         raise InputError(
@@ -210,19 +265,65 @@ def design_from_formula(
     )
     account = _account(data.index, kernel_ids, without_y, without_c, missing, data, used_right)
     ids = account.index[account.kept]
-    rows = data.loc[ids]
+    rows = data.loc[ids, list(dict.fromkeys(used_left + used_right))]
     name = formula.split("~")[0].strip()
     if not len(rows):
         _nobody_left(account, data.index, kernel_ids, name)
     for column in rows.select_dtypes("category"):
         rows = rows.assign(**{column: rows[column].cat.remove_unused_categories()})
     try:
-        y = left.get_model_matrix(rows, na_action="ignore").to_numpy(dtype=np.float64)
-        C = pd.DataFrame(right.get_model_matrix(rows, na_action="ignore"))
+        with np.errstate(all="ignore"):  # what is not finite is named below
+            y = left.get_model_matrix(rows, na_action="ignore").to_numpy(dtype=np.float64)
+            C = right.get_model_matrix(rows, na_action="ignore")
     except (FormulaicError, ValueError, TypeError) as error:
-        raise InputError(f"Formula '{formula}': {error}") from error
-    y = y[:, -1] if y.shape[1] > 1 else y[:, 0]
-    return _checked(y, C.astype(np.float64).set_axis(ids, axis=0), name, account)
+        raise InputError(f"Formula '{formula}': {_first_line(error)}") from error
+    if y.shape[1] != 1:
+        raise InputError(f"Phenotype '{name}' has {y.shape[1]} columns; expected one.")
+    for term, positions in C.model_spec.term_indices.items():
+        if not positions:
+            raise InputError(
+                f"Covariate '{term}' has one level only among the analysed samples. Remove it."
+            )
+    spec = C.model_spec
+
+    def covariates_of(table: pd.DataFrame) -> np.ndarray:
+        absent = [name for name in used_right if name not in table]
+        if absent:
+            raise InputError(f"Covariates of new samples lack the column {listing(absent)}.")
+        incomplete = table[used_right].isna().any(axis=1) if used_right else None
+        if incomplete is not None and incomplete.any():
+            raise InputError(
+                f"Covariates are missing for {int(incomplete.sum()):,} new samples: "
+                f"{listing(table.index[incomplete])}."
+            )
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("error", DataMismatchWarning)  # a level unknown to the model
+                made = spec.get_model_matrix(table[used_right], na_action="ignore")
+            values = made.to_numpy(dtype=np.float64)
+        except (FormulaicError, DataMismatchWarning, ValueError, TypeError) as error:
+            raise InputError(f"Covariates of new samples: {_first_line(error)}") from error
+        _refuse_infinite(pd.DataFrame(values, table.index, C.columns))
+        return values
+
+    C = pd.DataFrame(C).astype(np.float64).set_axis(ids, axis=0)
+    return replace(_checked(y[:, 0], C, name, account), covariates_of=covariates_of)
+
+
+def _columns(terms: Iterable[Any], data: pd.DataFrame) -> list[str]:
+    """Columns that a side of a formula uses; names that stand alone even if they are absent."""
+    used: dict[str, None] = {}
+    for factor in (factor for term in terms for factor in term.factors):
+        if factor.eval_method.value == "lookup":
+            used[factor.expr] = None
+        elif factor.eval_method.value == "python":
+            names = {"".join(found) for found in _NAMES.findall(factor.expr)}
+            used |= dict.fromkeys(name for name in data.columns if name in names)
+    return list(used)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def design_from_arrays(
@@ -231,15 +332,20 @@ def design_from_arrays(
     kernel_ids: pd.Index | None,
     *,
     labelled_kernel: bool,
+    missing: str = "error",
 ) -> Design:
     """Build y and C from arrays whose rows are in the kernel's order, or from labelled ones.
 
     An intercept is put in front of the covariates. Labelled y (a Series) with an
-    unlabelled kernel, or the reverse, is refused: their order cannot be known.
+    unlabelled kernel, or the reverse, is refused: their order cannot be known. A
+    Series or DataFrame with the index 0, 1, 2, ... that pandas gives by default is
+    not labelled.
     """
+    _check_missing(missing)
     series = y if isinstance(y, pd.Series) else None
-    labelled = series is not None
-    values = np.asarray(y, dtype=np.float64)
+    labelled = series is not None and not isinstance(series.index, pd.RangeIndex)
+    name = str(series.name) if series is not None and series.name is not None else "y"
+    values = _floats(y, f"Phenotype '{name}'")
     if values.ndim != 1:
         raise InputError(f"y must have one dimension, but has shape {values.shape}.")
     if kernel_ids is not None and labelled != labelled_kernel:
@@ -249,7 +355,7 @@ def design_from_arrays(
             "checked. Give both with ids (a Series; bl.GRM(matrix, samples=ids)), or both "
             "as plain arrays in the same order."
         )
-    if series is not None:
+    if series is not None and labelled:
         index = series.index.astype(str)
     elif kernel_ids is None:
         index = pd.Index([str(i) for i in range(len(values))])
@@ -259,33 +365,64 @@ def design_from_arrays(
         raise InputError(
             f"y has {len(values):,} values, but the kernel has {len(index):,} samples."
         )
-    name = str(series.name) if series is not None and series.name is not None else "y"
-    data = pd.DataFrame({name: values}, index=pd.Index(index, name="id"))
-    names: list[str] = []
+    phenotype = _unique_index(pd.DataFrame({name: values}, index=index))[name]
+    C = pd.DataFrame({"Intercept": 1.0}, index=phenotype.index)
     if covariates is not None:
-        table = pd.DataFrame(covariates)
-        if len(table) != len(data):
+        table = _covariates(covariates, phenotype, labelled=labelled)
+        C = pd.concat([C, table], axis=1)
+    without_c = C.isna().any(axis=1)
+    account = _account(
+        C.index, kernel_ids, phenotype.isna(), without_c, missing, C, list(C.columns)
+    )
+    ids = account.index[account.kept]
+    if not len(ids):
+        _nobody_left(account, C.index, kernel_ids, name)
+    return _checked(phenotype.loc[ids].to_numpy(), C.loc[ids], name, account)
+
+
+def _covariates(
+    covariates: np.ndarray | pd.DataFrame, phenotype: pd.Series, *, labelled: bool
+) -> pd.DataFrame:
+    """Covariates as a table of floats with the ids of the phenotype, in its order."""
+    table = pd.DataFrame(covariates)
+    if len(table) != len(phenotype):
+        raise InputError(
+            f"Covariates have {len(table):,} rows, but y has {len(phenotype):,} values."
+        )
+    if isinstance(covariates, pd.DataFrame | pd.Series):
+        has_ids = not isinstance(table.index, pd.RangeIndex)
+        if has_ids and not labelled:
             raise InputError(
-                f"Covariates have {len(table):,} rows, but y has {len(data):,} values."
+                "Covariates name their samples, but y does not, so their order cannot be "
+                "checked. Give both with ids, or both as plain arrays in the same order."
             )
-        if isinstance(covariates, pd.DataFrame) and labelled:
-            table = table.set_axis(table.index.astype(str), axis=0)
-            if not table.index.equals(index):
-                raise InputError("Covariates and y name different samples, or in another order.")
-        names = [f"x{j + 1}" if isinstance(j, int) else str(j) for j in table.columns]
-        data = data.assign(**dict(zip(names, table.to_numpy(dtype=np.float64).T, strict=True)))
-    data = _unique_index(data)
-    without_c = data[names].isna().any(axis=1)
-    account = _account(data.index, kernel_ids, data[name].isna(), without_c, "error", data, names)
-    rows = data.loc[account.index[account.kept]]
-    if not len(rows):
-        _nobody_left(account, data.index, kernel_ids, name)
-    C = rows[names].copy()
-    C.insert(0, "Intercept", 1.0)
-    return _checked(rows[name].to_numpy(), C, name, account)
+        if has_ids and not table.index.astype(str).equals(phenotype.index):
+            raise InputError("Covariates and y name different samples, or in another order.")
+    names = [f"x{j + 1}" if isinstance(j, int) else str(j) for j in table.columns]
+    twice = sorted({name for name in names if ["Intercept", *names].count(name) > 1})
+    if twice:
+        raise InputError(
+            f"Covariates of the same name: {listing(twice)} (the intercept is added by itself)."
+        )
+    columns = {
+        name: _floats(table.iloc[:, j], f"Covariate '{name}'") for j, name in enumerate(names)
+    }
+    return pd.DataFrame(columns, index=phenotype.index)
 
 
-def _relabel(data: pd.DataFrame, kernel_ids: pd.Index) -> pd.DataFrame:
+def _floats(values: Any, what: str) -> np.ndarray:
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} is not numeric ({error}). Expected numbers.") from error
+
+
+def _check_missing(missing: str) -> None:
+    if missing not in ("error", "drop"):
+        raise InputError(f"missing='{missing}' is unknown; expected 'error' or 'drop'.")
+
+
+def relabel(data: pd.DataFrame, kernel_ids: pd.Index) -> pd.DataFrame:
     """Label rows by FID_IID when the kernel's ids are of that form and not plain IIDs."""
     if not {"FID", "IID"} <= set(data) or data.index.isin(kernel_ids).any():
         return data
@@ -295,6 +432,8 @@ def _relabel(data: pd.DataFrame, kernel_ids: pd.Index) -> pd.DataFrame:
 
 def _unique_index(data: pd.DataFrame) -> pd.DataFrame:
     ids = data.index.astype(str)
+    if ids.hasnans:
+        raise InputError(f"The phenotype table has {int(ids.isna().sum()):,} rows without id.")
     if ids.has_duplicates:
         raise InputError(
             f"The phenotype table has samples twice: {listing(ids[ids.duplicated()].unique())}."
@@ -364,23 +503,28 @@ def _checked(y: np.ndarray, C: pd.DataFrame, name: str, account: pd.DataFrame) -
         raise InputError(
             f"Phenotype '{name}' of sample '{C.index[np.argmax(infinite)]}' is not finite."
         )
-    refuse_collinear(C)
     n, c = C.shape
     if n < c + 2:
         raise InputError(
             f"'{name}': {n:,} samples are too few for {c} covariates (at least {c + 2})."
         )
+    refuse_collinear(C)
     if np.ptp(y) == 0:
         raise InputError(f"Phenotype '{name}' has the same value, {y[0]:g}, in all {n:,} samples.")
     return Design(y, C, name, account)
 
 
+def _refuse_infinite(C: pd.DataFrame) -> None:
+    infinite = np.argwhere(~np.isfinite(C.to_numpy(dtype=np.float64)))
+    if len(infinite):
+        i, j = infinite[0]
+        raise InputError(f"Covariate '{C.columns[j]}' of sample '{C.index[i]}' is not finite.")
+
+
 def refuse_collinear(C: pd.DataFrame, tolerance: float = 1e-8) -> None:
     """Raise an `InputError` that names a covariate which the ones before it explain."""
+    _refuse_infinite(C)
     values = C.to_numpy(dtype=np.float64)
-    if not np.isfinite(values).all():
-        i, j = np.argwhere(~np.isfinite(values))[0]
-        raise InputError(f"Covariate '{C.columns[j]}' of sample '{C.index[i]}' is not finite.")
     norms = np.linalg.norm(values, axis=0)
     for j, name in enumerate(C.columns):
         if norms[j] == 0:

@@ -1,15 +1,18 @@
-"""Priors on h2: density, point mass at 0, and how they are written in one line."""
+"""Priors on h2 and on SNP effects, each written in one line."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.errors import InputError
+from bayeslmm.errors import InputError, listing
 from bayeslmm.quadrature import unit_density
+
+if TYPE_CHECKING:
+    from bayeslmm.basis import Eigenbasis
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,14 @@ class H2Prior:
         How it is written in results.
     spike : float
         Prior probability that h2 is exactly 0.
+    parameters : (float, float) or None
+        a and b if the density is Beta(a, b), for samplers that know it by name.
     """
 
     log_density: Callable[[np.ndarray], np.ndarray]
     name: str
     spike: float = 0.0
+    parameters: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.spike < 1:
@@ -66,7 +72,7 @@ def beta(a: float, b: float, *, spike: float = 0.0) -> H2Prior:
             value += (b - 1) * np.log1p(-h2)
         return value
 
-    return H2Prior(log_density, f"Beta({a:g}, {b:g})", spike)
+    return H2Prior(log_density, f"Beta({a:g}, {b:g})", spike, (a, b))
 
 
 def uniform(*, spike: float = 0.0) -> H2Prior:
@@ -74,7 +80,7 @@ def uniform(*, spike: float = 0.0) -> H2Prior:
 
     For unrelated samples (a narrow spectrum of K) it equals the reference prior.
     """
-    return H2Prior(np.zeros_like, "Uniform(0, 1)", spike)
+    return H2Prior(np.zeros_like, "Uniform(0, 1)", spike, (1.0, 1.0))
 
 
 def density(function: Callable[[np.ndarray], np.ndarray], *, spike: float = 0.0) -> H2Prior:
@@ -100,11 +106,56 @@ def density(function: Callable[[np.ndarray], np.ndarray], *, spike: float = 0.0)
         with np.errstate(divide="ignore"):
             return np.log(values)
 
-    if not (np.exp(log_unnormalised(np.linspace(0.001, 0.999, 999))) > 0).any():
+    return _normalised(log_unnormalised, getattr(function, "__name__", "density"), spike)
+
+
+def _normalised(
+    log_density: Callable[[np.ndarray], np.ndarray], name: str, spike: float = 0.0
+) -> H2Prior:
+    if not (log_density(np.linspace(0.001, 0.999, 999)) > -np.inf).any():
         raise InputError("The prior density of h2 is 0 on all of (0, 1).")
-    constant = unit_density(log_unnormalised).log_integral
-    name = getattr(function, "__name__", "density")
-    return H2Prior(lambda h2: log_unnormalised(h2) - constant, name, spike)
+    constant = unit_density(log_density).log_integral
+    return H2Prior(lambda h2: log_density(h2) - constant, name, spike)
+
+
+def penalised_complexity(basis: Eigenbasis, *, upper: float, prob: float) -> H2Prior:
+    r"""Penalised-complexity prior on h2: exponential on the distance from "no genetics".
+
+    With s the eigenvalues over their mean and v = 1 + h2 (s - 1), the distance of the
+    model from h2 = 0 is :math:`d(h2) = \sqrt{\sum (v_i - 1 - \log v_i)}` (twice the
+    Kullback-Leibler divergence, square root), and its rate is set by
+    P(h2 > upper) = prob.
+
+    Parameters
+    ----------
+    basis : Eigenbasis
+        The prior depends on its eigenvalues only.
+    upper, prob : float
+        Both in (0, 1).
+
+    References
+    ----------
+    Simpson D et al. (2017). Penalising model component complexity. Stat Sci 32:1.
+    doi:10.1214/16-STS576
+    """
+    if not (0 < upper < 1 and 0 < prob < 1):
+        raise InputError(f"upper and prob must be in (0, 1), but are {upper:g} and {prob:g}.")
+    s = np.asarray(basis.values) / basis.kappa
+
+    def distance(h2: np.ndarray) -> np.ndarray:
+        v = np.maximum(1 + np.multiply.outer(h2, s - 1), 1e-300)
+        return np.sqrt(np.maximum((v - 1 - np.log(v)).sum(axis=-1), 1e-300))
+
+    rate = -np.log(prob) / distance(np.array([upper]))[0]
+
+    def pc(h2: np.ndarray) -> np.ndarray:
+        v = np.maximum(1 + np.multiply.outer(h2, s - 1), 1e-300)
+        d = distance(h2)
+        slope = ((s - 1) * (1 - 1 / v)).sum(axis=-1) / (2 * d)
+        return rate * np.exp(-rate * d) * slope
+
+    pc.__name__ = f"PC prior, P(h2 > {upper:g}) = {prob:g}"
+    return density(pc)
 
 
 def as_h2_prior(prior: Any) -> H2Prior:
@@ -113,11 +164,128 @@ def as_h2_prior(prior: Any) -> H2Prior:
         return uniform()
     if isinstance(prior, H2Prior):
         return prior
-    if hasattr(prior, "pdf"):
-        return density(prior.pdf)
+    if hasattr(prior, "logpdf"):
+        return _normalised(prior.logpdf, _scipy_name(prior))
     if callable(prior):
         return density(prior)
     raise InputError(
         f"h2_prior={prior!r} is no prior. Use 'uniform', bl.priors.beta(a, b), a function of h2, "
         "or a scipy distribution."
     )
+
+
+def _scipy_name(distribution: Any) -> str:
+    if not hasattr(distribution, "dist"):
+        return str(distribution)
+    arguments = [*distribution.args, *(f"{k}={v}" for k, v in distribution.kwds.items())]
+    return f"{distribution.dist.name}({', '.join(map(str, arguments))})"
+
+
+# -- SNP effects ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Normal:
+    """SNP effects ~ Normal(0, phi), in total standard deviations per sd of the genotype."""
+
+    phi: float = 0.2
+
+    def __post_init__(self) -> None:
+        _positive(phi=self.phi)
+
+
+@dataclass(frozen=True)
+class Horseshoe:
+    """The regularised horseshoe: most SNP effects near 0, a few up to the slab's width.
+
+    Attributes
+    ----------
+    global_scale : float
+        Scale of the half-Cauchy global parameter tau.
+    slab, slab_df : float
+        Scale and degrees of freedom of the slab, in total sd per sd of the genotype.
+
+    References
+    ----------
+    Piironen J, Vehtari A (2017). Sparsity information and regularization in the
+    horseshoe and other shrinkage priors. Electron J Stat 11:5018. doi:10.1214/17-EJS1337SI
+    """
+
+    global_scale: float = 0.05
+    slab: float = 0.4
+    slab_df: float = 4.0
+
+    def __post_init__(self) -> None:
+        _positive(global_scale=self.global_scale, slab=self.slab, slab_df=self.slab_df)
+
+
+@dataclass(frozen=True)
+class R2D2:
+    """R2 ~ Beta(a, b) of the total variance is genetic, split between SNPs and the rest.
+
+    The split is Dirichlet with `concentration` for each SNP and `polygenic` for the
+    polygenic part. It defines h2 too: h2's own prior is not used.
+
+    References
+    ----------
+    Zhang YD et al. (2022). Bayesian regression using a prior on the model fit: the R2-D2
+    shrinkage prior. J Am Stat Assoc 117:862. doi:10.1080/01621459.2020.1825449
+    """
+
+    a: float = 1.0
+    b: float = 1.0
+    concentration: float = 0.5
+    polygenic: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive(a=self.a, b=self.b, concentration=self.concentration, polygenic=self.polygenic)
+
+
+@dataclass(frozen=True)
+class SpikeSlab:
+    """Each SNP has an effect with probability `inclusion`, then Normal(0, phi).
+
+    Attributes
+    ----------
+    inclusion : float
+        Prior probability that a SNP has an effect.
+    phi : tuple of float
+        Standard deviations of the slab, in total sd per sd of the genotype; averaged
+        over with equal weights.
+    """
+
+    inclusion: float = 0.5
+    phi: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.inclusion < 1:
+            raise InputError(f"inclusion must be in (0, 1), but is {self.inclusion:g}.")
+        for value in self.phi:
+            _positive(phi=value)
+
+
+type SnpPrior = Normal | Horseshoe | R2D2 | SpikeSlab
+SNP_PRIORS: dict[str, Callable[[], SnpPrior]] = {
+    "normal": Normal,
+    "horseshoe": Horseshoe,
+    "r2d2": R2D2,
+    "spike_slab": SpikeSlab,
+}
+
+
+def as_snp_prior(prior: Any) -> SnpPrior:
+    """A prior of SNP effects from its name, or as it is."""
+    if isinstance(prior, str) and prior in SNP_PRIORS:
+        return SNP_PRIORS[prior]()
+    if isinstance(prior, Normal | Horseshoe | R2D2 | SpikeSlab):
+        return prior
+    raise InputError(
+        f"snp_prior={prior!r} is unknown; expected one of {listing(SNP_PRIORS)}, or one of "
+        "bl.priors.Normal, Horseshoe, R2D2, SpikeSlab."
+    )
+
+
+def _positive(**values: float) -> None:
+    for name, value in values.items():
+        if not (value > 0 and np.isfinite(value)):
+            raise InputError(f"{name} must be above 0, but is {value:g}.")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import islice
 
 log = logging.getLogger("bayeslmm")
@@ -42,7 +43,9 @@ def track[T](
         or a notebook).
     """
     if show is None:
-        show = sys.stderr.isatty() or "ipykernel" in sys.modules
+        # In a notebook rich draws with ipywidgets, and warns in the cell where they are absent.
+        in_notebook = "ipykernel" in sys.modules and find_spec("ipywidgets") is not None
+        show = sys.stderr.isatty() or in_notebook
     if not show:
         yield from items
         return

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import datetime
 import sys
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 
-def provenance() -> dict[str, Any]:
-    """Versions of bayeslmm, Python and NumPy, and the time."""
+@cache
+def _versions() -> dict[str, str]:
     return {
         "created_by": f"bayeslmm {version('bayeslmm')}",
         "python": sys.version.split()[0],
         "numpy": version("numpy"),
-        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def provenance() -> dict[str, Any]:
+    """Versions of bayeslmm, Python and NumPy, and the time."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return _versions() | {"created_at": now}

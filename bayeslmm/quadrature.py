@@ -12,7 +12,16 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(_ORDER)
 # Panels that resolve both ends before any adaptation.
 _BREAKS = np.array([0, 1e-12, 1e-9, 1e-6, 1e-4, 1e-3, 0.01, 0.03, 0.07, 0.15, 0.25, 0.375, 0.5])
 _START = np.unique(np.concatenate([_BREAKS, 1 - _BREAKS]))
-_FINE = 24
+_FINE = np.linspace(-1, 1, 25)
+_DEGREES = np.arange(_ORDER)
+# From values at the nodes to the Legendre series of the polynomial through them.
+_TO_SERIES = (
+    (_DEGREES[:, None] + 0.5) * np.polynomial.legendre.legvander(_NODES, _ORDER - 1).T * _WEIGHTS
+)
+_BELOW_1 = 1 - 2.0**-53
+_PEAKS = 8
+# A drop of the log density by this much leaves 1e-22 of it.
+_NEGLIGIBLE = 50.0
 
 
 @dataclass(frozen=True)
@@ -48,45 +57,60 @@ class UnitDensity:
     @property
     def sd(self) -> float:
         """Standard deviation, the point mass included."""
-        second = (1 - self.mass_at_0) * (self.weights @ self.x**2)
-        return float(np.sqrt(max(second - self.mean**2, 0.0)))
+        spread = (1 - self.mass_at_0) * (self.weights @ (self.x - self.mean) ** 2)
+        return float(np.sqrt(spread + self.mass_at_0 * self.mean**2))
 
     def expectation(self, values: np.ndarray) -> np.ndarray:
         """Mean of a function given at the nodes, shape (G, ...), under the continuous part."""
         return np.tensordot(self.weights, values, axes=1)
 
+    def interpolate(self, values: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """A smooth function known at the nodes, shape (G, ...), at any x (N,): shape (N, ...).
+
+        The polynomial through each panel's nodes: panels are as narrow as the density
+        needs, which serves functions that vary no faster.
+        """
+        panel = np.clip(np.searchsorted(self.edges, x, side="right") - 1, 0, len(self.edges) - 2)
+        lo, hi = self.edges[panel], self.edges[panel + 1]
+        t = np.clip((2 * x - lo - hi) / (hi - lo), -1, 1)
+        cardinal = np.polynomial.legendre.legvander(t, _ORDER - 1) @ _TO_SERIES
+        flat = values.reshape(-1, _ORDER, int(np.prod(values.shape[1:])))
+        return np.einsum("nk,nkv->nv", cardinal, flat[panel]).reshape(len(x), *values.shape[1:])
+
     def cdf(self, x: np.ndarray | float) -> np.ndarray:
         """P(X <= x)."""
-        grid, cumulative = self._table()
-        return self.mass_at_0 + (1 - self.mass_at_0) * np.interp(x, grid, cumulative)
+        inner = self._continuous_cdf(np.asarray(x, dtype=np.float64))
+        return np.where(np.asarray(x) < 0, 0.0, self.mass_at_0 + (1 - self.mass_at_0) * inner)
 
     def quantile(self, q: np.ndarray | float) -> np.ndarray:
         """Smallest x with P(X <= x) >= q."""
         q = np.asarray(q, dtype=np.float64)
-        grid, cumulative = self._table()
         if self.mass_at_0 >= 1:
             return np.zeros_like(q)
         inner = np.clip((q - self.mass_at_0) / (1 - self.mass_at_0), 0, 1)
-        return np.where(q <= self.mass_at_0, 0.0, np.interp(inner, cumulative, grid))
+        return np.where(q <= self.mass_at_0, 0.0, self._continuous_quantile(inner))
 
     def hdi(self, prob: float = 0.95) -> tuple[float, float]:
         """Narrowest interval that holds `prob`: the highest-density one if there is one mode.
 
-        A point mass at 0 counts as infinitely dense: the interval then begins at 0.
+        It begins at 0 if that, with the point mass there, makes it narrowest.
         """
-        if self.mass_at_0 >= prob:
-            return 0.0, 0.0
-        if self.mass_at_0 > 0:
-            return 0.0, float(self.quantile(prob))
-        grid, cumulative = self._table()
-        low = grid[cumulative <= 1 - prob]
-        high = np.interp(np.interp(low, grid, cumulative) + prob, cumulative, grid)
-        best = int(np.argmin(high - low))
-        # The table is fine but finite: refine the lower end between its neighbours.
-        around = np.linspace(low[max(best - 1, 0)], low[min(best + 1, len(low) - 1)], 401)
-        upper = np.interp(np.interp(around, grid, cumulative) + prob, cumulative, grid)
-        best = int(np.argmin(upper - around))
-        return float(around[best]), float(upper[best])
+        upper = float(self.quantile(prob))
+        # What the continuous part alone must hold for an interval without 0.
+        inner = prob / (1 - self.mass_at_0) if self.mass_at_0 < 1 else np.inf
+        if inner >= 1:
+            return 0.0, upper
+        last = float(self._continuous_quantile(np.array(1 - inner)))
+        grid = np.unique(self._grid())
+        low = np.append(grid[grid < last], last)
+        best, width = 0, np.empty(0)
+        for _ in range(3):
+            high = self._continuous_quantile(np.minimum(self._continuous_cdf(low) + inner, 1))
+            width = high - low
+            best = int(np.argmax(width <= width.min() * (1 + 1e-10)))
+            interval = float(low[best]), float(high[best])
+            low = np.linspace(low[max(best - 1, 0)], low[min(best + 1, len(low) - 1)], 41)
+        return (0.0, upper) if self.mass_at_0 > 0 and upper < width[best] else interval
 
     def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """Independent draws by inversion of the distribution function."""
@@ -94,33 +118,61 @@ class UnitDensity:
 
     def curve(self) -> tuple[np.ndarray, np.ndarray]:
         """Points (x, density) close enough to draw, the continuous part only."""
-        grid, values, _ = self._interpolated()
-        return grid, values * (1 - self.mass_at_0)
-
-    def _interpolated(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Density between the nodes: the polynomial through each panel's nodes.
-
-        Each panel's piece is scaled to the panel's probability by quadrature.
-        """
         panels = len(self.edges) - 1
-        t = np.linspace(-1, 1, _FINE + 1)
-        basis = _lagrange(t)
-        values = np.maximum(self.density.reshape(panels, _ORDER) @ basis.T, 0)
-        widths = np.diff(self.edges)
-        grid = self.edges[:-1, None] + widths[:, None] * (t + 1) / 2
-        masses = self.weights.reshape(panels, _ORDER).sum(axis=1)
-        return grid.ravel(), values.ravel(), masses
+        values = np.polynomial.legendre.legvander(_FINE, _ORDER - 1) @ self._series().T
+        values = np.maximum(values, 0).reshape(-1, panels).T
+        return self._grid().ravel(), values.ravel() * (1 - self.mass_at_0)
 
-    def _table(self) -> tuple[np.ndarray, np.ndarray]:
-        grid, values, masses = self._interpolated()
-        panels = len(masses)
-        grid, values = grid.reshape(panels, -1), values.reshape(panels, -1)
-        steps = 0.5 * (values[:, 1:] + values[:, :-1]) * np.diff(grid, axis=1)
-        steps = np.maximum(steps, 1e-300)
-        steps *= (masses / steps.sum(axis=1))[:, None]
-        inner = np.concatenate([[0.0], np.cumsum(steps.ravel())])
-        points = np.concatenate([grid[:, :-1].ravel(), grid[-1:, -1]])
-        return points, inner / inner[-1]
+    def _grid(self) -> np.ndarray:
+        """Points in every panel, both ends included, shape (panels, points)."""
+        return self.edges[:-1, None] + np.diff(self.edges)[:, None] * (_FINE + 1) / 2
+
+    def _series(self) -> np.ndarray:
+        """Legendre series of the polynomial through each panel's nodes, (panels, order)."""
+        return self.density.reshape(-1, _ORDER) @ _TO_SERIES.T
+
+    def _cumulative(self) -> tuple[np.ndarray, np.ndarray]:
+        """Probability below each edge, and the series of what each panel adds to it."""
+        legendre = np.polynomial.legendre
+        half = np.diff(self.edges)[:, None] / 2
+        series = legendre.legint(self._series(), lbnd=-1, axis=1) * half
+        below = np.concatenate([[0.0], np.cumsum(self.weights.reshape(-1, _ORDER).sum(axis=1))])
+        return below / below[-1], series
+
+    def _continuous_cdf(self, x: np.ndarray) -> np.ndarray:
+        below, series = self._cumulative()
+        panel = np.clip(np.searchsorted(self.edges, x, side="right") - 1, 0, len(series) - 1)
+        lo, hi = self.edges[panel], self.edges[panel + 1]
+        t = np.clip((2 * x - lo - hi) / (hi - lo), -1, 1)
+        return np.clip(_series_at(t, series[panel]) + below[panel], below[panel], below[panel + 1])
+
+    def _start(self, q: np.ndarray, panel: np.ndarray) -> np.ndarray:
+        """Linear interpolation of the quantile, in the coordinate of its panel."""
+        below, series = self._cumulative()
+        fine = below[:-1, None] + series @ np.polynomial.legendre.legvander(_FINE, _ORDER).T
+        x = np.interp(q, np.maximum.accumulate(fine.ravel()), self._grid().ravel())
+        lo, hi = self.edges[panel], self.edges[panel + 1]
+        return np.clip((2 * x - lo - hi) / (hi - lo), -1, 1)
+
+    def _continuous_quantile(self, q: np.ndarray) -> np.ndarray:
+        """Panel by the probabilities of the edges, then Newton's method kept in a bracket."""
+        below, series = self._cumulative()
+        density = self._series() * np.diff(self.edges)[:, None] / 2
+        panel = np.clip(np.searchsorted(below, q, side="left") - 1, 0, len(series) - 1)
+        low, high, t = -np.ones_like(q), np.ones_like(q), self._start(q, panel)
+        target, series, density = q - below[panel], series[panel], density[panel]
+        for _ in range(60):
+            excess = _series_at(t, series) - target
+            low, high = np.where(excess < 0, t, low), np.where(excess < 0, high, t)
+            slope = _series_at(t, density)
+            newton = t - excess / np.where(slope > 0, slope, 1)
+            inside = (slope > 0) & (newton > low) & (newton < high)
+            moved = np.where(inside, newton, 0.5 * (low + high))
+            done = np.abs(moved - t).max(initial=0) < 1e-12
+            t = moved
+            if done:
+                break
+        return self.edges[panel] + np.diff(self.edges)[panel] * (t + 1) / 2
 
 
 def unit_density(
@@ -135,7 +187,8 @@ def unit_density(
 
     A panel is halved while its 15-point value and that of its halves differ by more
     than `tolerance` of the whole. The panels start finer towards both ends, and around
-    the largest value found, so that neither mass at an end nor a narrow peak is missed.
+    the peaks found, so that neither mass at an end nor a narrow peak is missed. What a
+    density that diverges at 1 has above 1 - 2^-53 is out of reach.
 
     Parameters
     ----------
@@ -150,10 +203,9 @@ def unit_density(
     max_nodes : int
         Where halving stops at the latest.
     """
-    edges = _with_peak(log_density, _START)
-    x, w = _panel_nodes(edges[:-1], edges[1:])
-    values = log_density(x.ravel()).reshape(x.shape)
-    settled = np.zeros(len(x), dtype=bool)
+    edges, x, w, values = _first_panels(log_density)
+    # Panels without mass need no halving: a peak in one of them would have been found.
+    settled = values.max(axis=1) < _largest(values) - _NEGLIGIBLE
     while not settled.all() and x.size < max_nodes:
         top = _largest(values)
         mass = (np.exp(values - top) * w).sum(axis=1)
@@ -170,6 +222,7 @@ def unit_density(
         total = mass[settled].sum() * scale + left.sum() + right.sum()
         good = np.abs(left + right - mass[~settled] * scale) <= tolerance * total
         good &= hi - lo < 0.3
+        good |= hi - lo < 4e-16 * hi  # no number lies between
         keep = np.flatnonzero(~settled)[good]
         split = np.flatnonzero(~settled)[~good]
         settled[keep] = True
@@ -199,38 +252,76 @@ def unit_density(
     )
 
 
-def _with_peak(log_density: Callable[[np.ndarray], np.ndarray], edges: np.ndarray) -> np.ndarray:
-    """Add edges around the highest point, at multiples of the width of the peak."""
-    x = np.unique(np.concatenate([_panel_nodes(edges[:-1], edges[1:])[0].ravel()]))
-    values = np.nan_to_num(log_density(x), nan=-np.inf, posinf=-np.inf)
+def _first_panels(
+    log_density: Callable[[np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Panels finer towards both ends and around peaks: edges, nodes, weights, log density."""
+    x_start, _ = _panel_nodes(_START[:-1], _START[1:])
+    start = log_density(x_start.ravel()).reshape(x_start.shape)
+    edges = _with_peaks(log_density, _START, x_start.ravel(), start.ravel())
+    x, w = _panel_nodes(edges[:-1], edges[1:])
+    # What the peaks did not split is not evaluated again.
+    before = np.searchsorted(_START, edges[:-1], side="right") - 1
+    kept = (_START[before] == edges[:-1]) & (_START[before + 1] == edges[1:])
+    values = np.empty_like(x)
+    values[kept] = start[before[kept]]
+    if not kept.all():
+        values[~kept] = log_density(x[~kept].ravel()).reshape(-1, _ORDER)
+    return edges, x, w, values
+
+
+def _with_peaks(
+    log_density: Callable[[np.ndarray], np.ndarray],
+    edges: np.ndarray,
+    x: np.ndarray,
+    values: np.ndarray,
+) -> np.ndarray:
+    """Add edges around the highest peaks of the values at x, at multiples of their widths."""
+    x, first = np.unique(x, return_index=True)
+    values = np.nan_to_num(values[first], nan=-np.inf, posinf=-np.inf)
+    padded = np.concatenate([[-np.inf], values, [-np.inf]])
+    is_peak = (values > padded[:-2]) & (values >= padded[2:])
+    starts = np.flatnonzero(is_peak)
+    starts = starts[np.argsort(-values[starts], kind="stable")][:_PEAKS]
+    added = [_around_peak(log_density, x, values, int(start)) for start in starts]
+    extra = np.concatenate([edges, *added])
+    return np.unique(extra[((extra > edges[1]) & (extra < edges[-2])) | np.isin(extra, edges)])
+
+
+def _around_peak(
+    log_density: Callable[[np.ndarray], np.ndarray], x: np.ndarray, values: np.ndarray, start: int
+) -> np.ndarray:
+    """Zoom into a peak until it is resolved; edges at multiples of its width."""
+    best = start
     for _ in range(12):
-        best = int(np.argmax(values))
-        near = np.linspace(x[max(best - 1, 0)], x[min(best + 1, len(x) - 1)], 17)[1:-1]
+        lo, hi = max(best - 1, 0), min(best + 1, len(x) - 1)
+        # Resolved once the neighbours are within a small drop.
+        if values[best] - values[[lo, hi]].min() < 0.01:
+            break
+        near = np.linspace(x[lo], x[hi], 17)[1:-1]
+        where = x[lo]
         x, first = np.unique(np.concatenate([x, near]), return_index=True)
         values = np.concatenate([values, log_density(near)])[first]
-        best = int(np.argmax(values))
-        # Stop once the neighbours are within a small drop: the peak is resolved.
-        sides = values[max(best - 1, 0) : best + 2]
-        if values[best] - sides.min() < 0.01:
-            break
-    peak, top = x[best], values[best]
-    inside = x[values > top - 2.0]
-    width = max(peak - inside.min(), inside.max() - peak, 1e-12)
-    extra = peak + width * np.array([-8, -4, -2, -1, 1, 2, 4, 8])
-    extra = extra[(extra > edges[1]) & (extra < edges[-2])]
-    return np.unique(np.concatenate([edges, extra]))
+        lo = int(np.searchsorted(x, where))
+        best = lo + int(np.argmax(values[lo : lo + 18]))
+    below = np.flatnonzero(values <= values[best] - 2)
+    left, right = below[below < best], below[below > best]
+    lo = int(left[-1]) + 1 if len(left) else 0
+    hi = int(right[0]) - 1 if len(right) else len(x) - 1
+    width = max(x[best] - x[lo], x[hi] - x[best], 1e-12)
+    return x[best] + width * np.array([-8, -4, -2, -1, 1, 2, 4, 8])
 
 
 def _panel_nodes(lo: np.ndarray, hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     half = 0.5 * (hi - lo)[:, None]
-    return lo[:, None] + half * (_NODES + 1), half * _WEIGHTS
+    return np.minimum(lo[:, None] + half * (_NODES + 1), _BELOW_1), half * _WEIGHTS
+
+
+def _series_at(t: np.ndarray, series: np.ndarray) -> np.ndarray:
+    """Legendre series (..., order), each at its own t (...)."""
+    values = np.polynomial.legendre.legvander(t, series.shape[-1] - 1)
+    return np.einsum("...k,...k->...", values.reshape(series.shape), series)
 
 
 def _largest(values: np.ndarray) -> float:
     return float(np.max(values))
-
-
-def _lagrange(t: np.ndarray) -> np.ndarray:
-    """Values at t, shape (T,), of the polynomials through the nodes: shape (T, order)."""
-    vandermonde = np.polynomial.legendre.legvander(_NODES, _ORDER - 1)
-    return np.linalg.solve(vandermonde.T, np.polynomial.legendre.legvander(t, _ORDER - 1).T).T

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 Scale = Literal["standardized", "centered", "empirical"]
 SCALES = ("standardized", "centered", "empirical")
 _BASES_KEPT = 8
+# Blocks that are summed in the precision of their products before the float64 sum.
+_BLOCKS_PER_SUM = 4
+# Folders for bases of fewer samples that could not be written, and of which that was said.
+_not_kept: set[Path | None] = set()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GRM:
     """A relatedness matrix K with the names of its samples.
 
@@ -49,11 +53,14 @@ class GRM:
         Whether `samples` are real ids rather than row numbers.
     info : dict
         Where the matrix comes from.
+    genotypes : Genotypes or None
+        What it was made of, for the prediction of new samples.
 
     Raises
     ------
     InputError
-        If the matrix is not square, not symmetric or not finite, or ids do not fit.
+        If the matrix is not square, or ids do not fit. That it is finite and symmetric
+        is checked when it is decomposed.
 
     Examples
     --------
@@ -73,6 +80,7 @@ class GRM:
     labelled: bool = True
     info: dict[str, Any] = field(default_factory=dict, repr=False)
     cache_folder: Path | None = field(default=None, repr=False)
+    genotypes: Genotypes | None = field(default=None, repr=False)
     _bases: OrderedDict[tuple[bool, str], Eigenbasis] = field(
         default_factory=OrderedDict, repr=False
     )
@@ -118,7 +126,9 @@ class GRM:
             matrix=self.matrix[np.ix_(positions, positions)],
             samples=ids,
             parts={},
-            pair_counts=None,
+            pair_counts=(
+                None if self.pair_counts is None else self.pair_counts[np.ix_(positions, positions)]
+            ),
             cache_folder=None,
             _bases=OrderedDict(),
         )
@@ -156,6 +166,8 @@ class GRM:
             parts={},
             cache_folder=None,
             info=self.info | {"without_chromosome": label},
+            genotypes=self.genotypes
+            and self.genotypes.select(variants=(self.genotypes.variants.chrom != label).to_numpy()),
             _bases=OrderedDict(),
         )
 
@@ -182,9 +194,20 @@ class GRM:
         if folder and folder.is_dir():
             basis = load_eigenbasis(folder, grm=self)
         else:
+            if len(ids) < len(self.samples):
+                log.info(
+                    "Decomposing the relatedness matrix on %s of its %s samples; kept for the next "
+                    "model of the same samples.",
+                    f"{len(ids):,}",
+                    f"{len(self.samples):,}",
+                )
             basis = decompose(self, ids, center=center)
-            if folder:
-                basis.save(folder, with_grm=False)
+            if folder and self.cache_folder not in _not_kept:
+                try:
+                    basis.save(folder, with_grm=False)
+                except (InputError, OSError) as error:
+                    _not_kept.add(self.cache_folder)
+                    log.info("Bases of fewer samples are not kept on disk: %s", error)
         self._bases[key] = basis
         if len(self._bases) > _BASES_KEPT:
             self._bases.popitem(last=False)
@@ -269,46 +292,56 @@ def grm(
         genotypes = genotypes.select(variants=variants)
     n = genotypes.n_samples
     kind = np.dtype(dtype)
-    groups = _groups(genotypes, by_chrom)
+    runs = _runs(genotypes, by_chrom, block_size)
     require_memory(
-        n * n * (8 * (1 + pairwise) + kind.itemsize * (1 + len(groups) * by_chrom)),
+        n * n * (8 * (1 + pairwise) + kind.itemsize * (1 + len(runs) * by_chrom)),
         f"The relatedness matrix of {n:,} samples"
-        + (f" and its {len(groups)} chromosomes" if by_chrom else ""),
+        + (f" and its {len(runs)} chromosomes" if by_chrom else ""),
     )
     total = np.zeros((n, n), order="F")
     absent_pairs = np.zeros((n, n), order="F") if pairwise else None
     parts: dict[str, tuple[np.ndarray, int]] = {}
     n_used = 0
 
-    jobs = [(label, view, *r) for label, view in groups for r in view.block_ranges(block_size)]
-    blocks = map_ahead(lambda job: (job[0], job[1].centered_block(job[2], job[3], kind)), jobs)
-    part = np.zeros((n, n), dtype=kind, order="F") if by_chrom else None
-    previous = groups[0][0]
-    part_used = 0
-    for label, block in track(blocks, "GRM", total=len(jobs), show=progress):
-        if part is not None and label != previous:
-            parts[previous] = (_symmetric(part), part_used)
-            part, part_used, previous = np.zeros((n, n), dtype=kind, order="F"), 0, label
-        used = _standardize(block, scale)
-        product = _outer(block.x)
-        total += product
-        if part is not None:
-            part += product
-        if absent_pairs is not None and block.missing is not None:
-            absent_pairs += _absent_pairs(block, used)
-        part_used += int(used.sum())
-        n_used += int(used.sum())
+    def prepare(job: tuple[Genotypes, tuple[int, int]]) -> tuple[CenteredBlock, np.ndarray]:
+        view, span = job
+        block = view.centered_block(*span, dtype=kind)
+        return block, _standardize(block, scale)
+
+    jobs = [(view, span) for _, view, spans in runs for span in spans]
+    blocks = iter(track(map_ahead(prepare, jobs), "GRM", total=len(jobs), show=progress))
+    for label, _, spans in runs:
+        partial: np.ndarray | None = None
+        used_here = 0
+        for _ in spans:
+            block, used = next(blocks)
+            partial = _add_outer(block.x, partial)
+            used_here += int(used.sum())
+            if absent_pairs is not None and block.missing is not None:
+                absent_pairs += _absent_pairs(block, used)
+        assert partial is not None
+        total += partial
+        n_used += used_here
+        if by_chrom:
+            parts[label] = (_symmetric(partial), used_here)
+    for _ in blocks:  # lets the progress bar close
+        pass
     if n_used == 0:
         raise InputError(
             f"{genotypes.name}: all {genotypes.n_variants:,} variants are monomorphic or missing "
             f"among {n:,} samples: no relatedness matrix."
         )
-    if part is not None:
-        parts[previous] = (_symmetric(part), part_used)
     matrix = _symmetric(total)
     counts = None
     if absent_pairs is not None:
         counts = n_used - _symmetric(absent_pairs)
+        if counts.min() == 0:
+            i, j = np.argwhere(counts == 0)[0]
+            ids = genotypes.samples.index
+            raise InputError(
+                f"{genotypes.name}: samples '{ids[i]}' and '{ids[j]}' have no variant in common. "
+                "Leave one out, or use pairwise=False."
+            )
         matrix /= counts
     else:
         matrix /= n_used
@@ -322,14 +355,30 @@ def grm(
         "filters": genotypes.excluded.reason.value_counts().to_dict(),
     }
     return GRM(
-        matrix, genotypes.samples.index, n_used, scale, parts, counts, genotypes.labelled, info
+        matrix,
+        genotypes.samples.index,
+        n_used,
+        scale,
+        parts,
+        counts,
+        genotypes.labelled,
+        info,
+        genotypes=genotypes,
     )
 
 
-def as_grm(kernel: GRM | pd.DataFrame | np.ndarray) -> GRM:
+class HasGRM(Protocol):
+    """What makes a `GRM` itself, such as a pedigree."""
+
+    def grm(self) -> GRM: ...  # noqa: D102
+
+
+def as_grm(kernel: GRM | HasGRM | pd.DataFrame | np.ndarray) -> GRM:
     """A `GRM` from a square matrix that a user gives instead; checks that it is a kernel."""
     if isinstance(kernel, GRM):
         return kernel
+    if callable(getattr(kernel, "grm", None)):
+        return kernel.grm()  # type: ignore[union-attr]
     if not isinstance(kernel, pd.DataFrame):
         matrix = np.array(kernel, dtype=np.float64)
         return GRM(matrix, _numbers(len(matrix)), labelled=False)
@@ -337,31 +386,45 @@ def as_grm(kernel: GRM | pd.DataFrame | np.ndarray) -> GRM:
         raise InputError(
             "A relatedness matrix needs the same ids, in one order, in rows and columns."
         )
-    return GRM(kernel.to_numpy(dtype=np.float64), kernel.index)
+    labelled = not isinstance(kernel.index, pd.RangeIndex)
+    return GRM(kernel.to_numpy(dtype=np.float64), kernel.index, labelled=labelled)
 
 
 def _numbers(n: int) -> list[str]:
     return [str(i) for i in range(n)]
 
 
-def _groups(genotypes: Genotypes, by_chrom: bool) -> list[tuple[str, Genotypes]]:
-    if not by_chrom:
-        return [("", genotypes)]
-    return [(label, genotypes.select(chrom=label)) for label in genotypes.chromosomes]
+type _Run = tuple[str, Genotypes, list[tuple[int, int]]]
+
+
+def _runs(genotypes: Genotypes, by_chrom: bool, block_size: int | None) -> list[_Run]:
+    """Blocks whose products share one accumulator: a chromosome's, or a few in a row."""
+    if by_chrom:
+        views = [(label, genotypes.select(chrom=label)) for label in genotypes.chromosomes]
+        return [(label, view, view.block_ranges(block_size)) for label, view in views]
+    spans = genotypes.block_ranges(block_size)
+    return [
+        ("", genotypes, spans[i : i + _BLOCKS_PER_SUM])
+        for i in range(0, len(spans), _BLOCKS_PER_SUM)
+    ]
+
+
+def standardizing_factor(block: CenteredBlock, scale: Scale) -> np.ndarray:
+    """What turns a block's centred dosages into rows of Z', shape (b,); 0 if monomorphic."""
+    if scale == "standardized":
+        variance = 2 * block.eaf * (1 - block.eaf)
+    elif scale == "empirical":
+        variance = block.sum_sq / block.x.shape[1]
+    else:
+        variance = np.ones_like(block.eaf)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(block.sum_sq > 0, 1 / np.sqrt(variance), 0)
 
 
 def _standardize(block: CenteredBlock, scale: Scale) -> np.ndarray:
     """Scale a centred block's rows in place; returns which variants are polymorphic."""
     polymorphic = block.sum_sq > 0
-    n = block.x.shape[1]
-    if scale == "standardized":
-        variance = 2 * block.eaf * (1 - block.eaf)
-    elif scale == "empirical":
-        variance = block.sum_sq / n
-    else:
-        variance = np.ones_like(block.eaf)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        factor = np.where(polymorphic, 1 / np.sqrt(variance), 0)
+    factor = standardizing_factor(block, scale)
     if not polymorphic.all():
         block.x[~polymorphic] = 0
     if scale != "centered":
@@ -369,12 +432,14 @@ def _standardize(block: CenteredBlock, scale: Scale) -> np.ndarray:
     return polymorphic
 
 
-def _outer(rows: np.ndarray) -> np.ndarray:
-    """Upper triangle of rows' rows: half the flops of a general product."""
+def _add_outer(rows: np.ndarray, total: np.ndarray | None = None) -> np.ndarray:
+    """Add rows' rows to the upper triangle of `total`: half the flops of a general product."""
     from scipy.linalg.blas import dsyrk, ssyrk
 
     syrk = ssyrk if rows.dtype == np.float32 else dsyrk
-    return syrk(1.0, rows.T)
+    if total is None:
+        return syrk(1.0, rows.T)
+    return syrk(1.0, rows.T, beta=1.0, c=total, overwrite_c=True)
 
 
 def _absent_pairs(block: CenteredBlock, used: np.ndarray) -> np.ndarray:
@@ -382,7 +447,7 @@ def _absent_pairs(block: CenteredBlock, used: np.ndarray) -> np.ndarray:
     assert block.missing is not None
     absent = (block.missing & used[:, None]).astype(np.float32)
     per_sample = absent.sum(axis=0)
-    return np.triu(per_sample[:, None] + per_sample) - _outer(absent)
+    return np.triu(per_sample[:, None] + per_sample) - _add_outer(absent)
 
 
 def _symmetric(upper: np.ndarray) -> np.ndarray:
@@ -415,7 +480,9 @@ def write_grm(
     prefix : path-like
         Path without the endings.
     fid : sequence of str, optional
-        Family ids, shape (n,); the sample ids by default.
+        Family ids, shape (n,). By default both columns are those of the .fam that the
+        matrix was made of; without one, the sample id twice. The file is separated by
+        tabs, and read by blanks: ids cannot have any.
     overwrite : bool
         Whether existing files may be replaced.
     """
@@ -423,7 +490,14 @@ def write_grm(
     names = [f"{prefix}.grm.{ending}" for ending in ("bin", "N.bin", "id")]
     for name in names:
         refuse_existing(name, overwrite=overwrite)
-    family = grm.samples if fid is None else fid
+    family, within = _fid_iid(grm)
+    if fid is not None:
+        family = list(fid)
+    if len(family) != n:
+        raise InputError(f"There are {n:,} samples, but {len(family):,} family ids came.")
+    blank = [i for i in [*family, *within] if not i or len(i.split()) != 1]
+    if blank:
+        raise InputError(f"{names[2]}: ids cannot have blanks there: {listing(blank)}.")
     with write_aside(names[0], overwrite=overwrite) as path, open(path, "wb") as file:
         for i in range(n):
             grm.matrix[i, : i + 1].astype("<f4").tofile(file)
@@ -436,9 +510,17 @@ def write_grm(
             )
             counts.astype("<f4").tofile(file)
     with write_aside(names[2], overwrite=overwrite) as path:
-        pd.DataFrame({"fid": list(family), "iid": grm.samples}).to_csv(
-            path, sep="\t", header=False, index=False
-        )
+        lines = (f"{f}\t{i}\n" for f, i in zip(family, within, strict=True))
+        path.write_text("".join(lines), encoding="utf-8")
+
+
+def _fid_iid(grm: GRM) -> tuple[list[str], list[str]]:
+    """Family and sample ids as the .fam has them, also where the labels are FID_IID."""
+    table = None if grm.genotypes is None else grm.genotypes.samples
+    if table is None or "fid" not in table or not grm.samples.isin(table.index).all():
+        return list(grm.samples), list(grm.samples)
+    table = table.loc[grm.samples]
+    return list(table.fid), list(table.iid)
 
 
 def write_gemma(grm: GRM, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -467,12 +549,14 @@ def read_grm(path: str | os.PathLike[str], *, samples: Sequence[str] | None = No
     name = str(path)
     if name.endswith(".txt") or name.endswith(".txt.gz"):
         return _read_text_matrix(existing(name), samples)
-    prefix = name.removesuffix(".bin").removesuffix(".N").removesuffix(".id").removesuffix(".grm")
+    if samples is not None:
+        raise InputError(
+            f"{name}: sample ids come from its .grm.id; 'samples' is for text matrices."
+        )
+    endings = (".grm.N.bin", ".grm.bin", ".grm.id", ".grm")
+    prefix = name.removesuffix(next((e for e in endings if name.endswith(e)), ""))
     values, ids = existing(f"{prefix}.grm.bin"), existing(f"{prefix}.grm.id")
-    table = pd.read_csv(ids, sep=r"\s+", header=None, dtype=str, keep_default_na=False, comment="#")
-    if table.shape[1] < 2:
-        raise InputError(f"{ids}: expected two columns, FID and IID.")
-    labels = table[1] if not table[1].duplicated().any() else table[0] + "_" + table[1]
+    labels = _read_ids(ids)
     n = len(labels)
     matrix = _read_triangle(values, n)
     counts_file = Path(f"{prefix}.grm.N.bin")
@@ -482,6 +566,22 @@ def read_grm(path: str | os.PathLike[str], *, samples: Sequence[str] | None = No
         counts = None
     info = {"file": values.name}
     return GRM(matrix, labels, n_variants, "given", pair_counts=counts, info=info)
+
+
+def _read_ids(path: Path) -> pd.Index:
+    """Ids of a .grm.id: the IID where it is unique, else FID_IID. A header #FID is skipped."""
+    family, sample = [], []
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            fields = line.split()
+            if number == 1 and fields and fields[0] in ("#FID", "#IID"):
+                continue
+            if len(fields) < 2:
+                raise InputError(f"{path}, line {number:,}: expected two columns, FID and IID.")
+            family.append(fields[0])
+            sample.append(fields[1])
+    ids = pd.Index(sample, dtype="str")
+    return ids if not ids.has_duplicates else pd.Index(family, dtype="str") + "_" + ids
 
 
 def _read_triangle(path: Path, n: int) -> np.ndarray:
@@ -505,6 +605,12 @@ def _read_text_matrix(path: Path, samples: Sequence[str] | None) -> GRM:
         matrix = pd.read_csv(path, sep=r"\s+", header=None, dtype=np.float64).to_numpy()
     except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path}: not a matrix of numbers ({str(error).strip()}).") from error
+    if np.isnan(matrix).any():
+        i, j = np.argwhere(np.isnan(matrix))[0]
+        raise InputError(
+            f"{path}, line {i + 1:,}: no number in column {j + 1:,} of {matrix.shape[1]:,}. "
+            "Is it truncated?"
+        )
     if matrix.shape[0] != matrix.shape[1]:
         raise InputError(
             f"{path}: {matrix.shape[0]:,} rows and {matrix.shape[1]:,} columns; a relatedness "

@@ -5,28 +5,43 @@ from __future__ import annotations
 import numpy as np
 
 _LN10 = np.log(10)
+# Enough for full precision where the fraction is used, that is where p < 1e-290.
+_FRACTION_TERMS = 20
 
 
 def log10_p_f(f: np.ndarray, df: int) -> np.ndarray:
     """log10 P(F(1, df) > f), for f >= 0 of shape (v,).
 
     The tail is the regularised incomplete beta function I_x(df/2, 1/2) at
-    x = df / (df + f); where that underflows, its series (DLMF 8.17.8) is used.
+    x = df / (df + f); where that underflows, its continued fraction (DLMF 8.17.22) is
+    used.
     """
-    from scipy.special import betainc, betaln, hyp2f1
+    from scipy.special import betainc, betaln
 
     f = np.asarray(f, dtype=np.float64)
-    x = df / (df + f)
+    a, x = df / 2, df / (df + f)
     with np.errstate(divide="ignore", invalid="ignore"):
-        out = np.log10(betainc(df / 2, 0.5, x))
+        out = np.log10(betainc(a, 0.5, x))
         far = out < -290
         if far.any():
             g = f[far]
-            log_x, log_rest = -np.log1p(g / df), np.log(g / (df + g))
-            series = np.log(hyp2f1(df / 2 + 0.5, 1.0, df / 2 + 1.0, x[far]))
-            log_p = df / 2 * log_x + 0.5 * log_rest - np.log(df / 2) - betaln(df / 2, 0.5) + series
-            out[far] = log_p / _LN10
+            log_x, log_rest = -np.log1p(g / df), -np.log1p(df / g)
+            log_p = a * log_x + 0.5 * log_rest - np.log(a) - betaln(a, 0.5)
+            out[far] = (log_p - np.log(_fraction(a, 0.5, x[far]))) / _LN10
     return out
+
+
+def _fraction(a: float, b: float, x: np.ndarray) -> np.ndarray:
+    """1 + d1 / (1 + d2 / (1 + ...)) of the incomplete beta function, from its end."""
+    value = np.ones_like(x)
+    for k in range(_FRACTION_TERMS, 0, -1):
+        m = k // 2
+        if k % 2:
+            d = -(a + m) * (a + b + m) / ((a + 2 * m) * (a + 2 * m + 1))
+        else:
+            d = m * (b - m) / ((a + 2 * m - 1) * (a + 2 * m))
+        value = 1 + d * x / value
+    return value
 
 
 def log10_p_chi2(statistic: np.ndarray) -> np.ndarray:

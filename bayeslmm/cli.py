@@ -1,0 +1,650 @@
+"""The command line. Only options and help are here: what they do is in `bayeslmm.commands`.
+
+Nothing heavy is imported until a command runs, so that help comes at once. In the help of
+commands, \\b keeps the lines of a paragraph as they are.
+"""
+# ruff: noqa: D301
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from bayeslmm import __version__
+from bayeslmm.errors import InputError
+
+
+class Group(TyperGroup):
+    """Turns what users can mend into one line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command: 2 for bad input, 130 when interrupted."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            _stop(str(error))
+        except OSError as error:
+            if error.errno is None or error.errno == errno.EPIPE:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            _stop(f"{where}{error.strerror}.")
+        except KeyboardInterrupt:
+            typer.secho("interrupted; nothing was written", fg="yellow", err=True)
+            raise typer.Exit(130) from None
+
+
+def _stop(message: str) -> None:
+    typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    typer.echo(message, err=True)
+    raise typer.Exit(2)
+
+
+app = typer.Typer(
+    cls=Group,
+    name="bayeslmm",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help needs a third of the time
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+# -- options that commands share ---------------------------------------------------------------
+
+Folder = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results that are there already.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processors to use; all by default.")]
+Maf = Annotated[
+    float | None,
+    typer.Option("--maf", min=0, max=0.5, help="Leave out variants with a rarer minor allele."),
+]
+MaxMissing = Annotated[
+    float | None,
+    typer.Option(
+        "--max-missing", min=0, max=1, help="Leave out variants with more missing genotypes."
+    ),
+]
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        help="How variants are weighted in the relatedness matrix: standardized (GCTA; the "
+        "default), centered (GEMMA -gk 1) or empirical (GEMMA -gk 2)."
+    ),
+]
+Chrom = Annotated[
+    list[str] | None,
+    typer.Option(help="Only this chromosome; again or with commas (1,2,X) for several."),
+]
+Pheno = Annotated[
+    Path,
+    typer.Option(
+        help="Table with a header: sample ids in IID (and FID) or the first column, then traits "
+        "and covariates. Tabs, commas or blanks; NA and -9 are missing."
+    ),
+]
+Id = Annotated[
+    str | None, typer.Option("--id", help="Column with the sample ids, if it is another one.")
+]
+Formula = Annotated[
+    list[str],
+    typer.Option(help='Trait and covariates, as "cd8 ~ sex + age". May be given several times.'),
+]
+Missing = Annotated[
+    str,
+    typer.Option(
+        help="What a sample without a covariate is: an error, or a reason to drop it (error|drop)."
+    ),
+]
+Grm = Annotated[
+    str | None,
+    typer.Option(
+        "--grm", help="Relatedness made before: prefix of GCTA's .grm.bin, or GEMMA's .cXX.txt."
+    ),
+]
+Basis = Annotated[
+    Path | None, typer.Option("--basis", help="Eigenbasis made before by bayeslmm eigen.")
+]
+Genotypes = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="BFILE", help="Prefix of .bed, .bim and .fam; or give --grm or --basis."
+    ),
+]
+Prior = Annotated[str, typer.Option(help='Prior on h2: uniform, or beta(a,b) as in "beta(2,3)".')]
+Seed = Annotated[int | None, typer.Option(help="Makes the draws reproducible.")]
+LocusGap = Annotated[
+    float,
+    typer.Option(help="Significant variants closer than this, in base pairs, are one locus."),
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bayeslmm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Heritability with honest uncertainty, and genome scans, in related samples.
+
+    \b
+    First steps:
+      bayeslmm demo                  everything once, on real mice, in seconds
+      bayeslmm demo --files mice     the same mice as files, to try the rest with
+
+    \b
+    Your own data: PLINK's cohort.bed, .bim and .fam, and a table of traits.
+      bayeslmm h2   cohort --pheno traits.tsv --formula "height ~ sex + age" --out h2_height
+      bayeslmm scan cohort --pheno traits.tsv --formula "height ~ sex + age" --out scan_height
+
+    \b
+    The generative model: draws by NUTS, joint effects of SNPs, prediction of other samples.
+      bayeslmm sample  cohort --pheno ... --formula ... --snps rs1,rs2 --out ...
+      bayeslmm predict cohort --pheno ... --formula ... --new others --out ...
+
+    \b
+    Many traits or large data: keep what is slow, the relatedness and its eigenvectors.
+      bayeslmm grm   cohort --out cohort
+      bayeslmm eigen cohort --out cohort.basis
+      bayeslmm scan  cohort --basis cohort.basis --pheno ... --formula ... --out ...
+
+    Every command explains itself with --help. Samples are matched by id, never by order;
+    every sample and variant left out is listed with the reason.
+    """
+
+
+@app.command(short_help="Everything once, on real mice.")
+def demo(
+    out: Folder = Path("bayeslmm-demo"),
+    files: Annotated[
+        Path | None,
+        typer.Option(help="Only write the mice as PLINK files and a table to this folder."),
+    ] = None,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Run everything once, on 1,940 real mice that come with the package.
+
+    Relatedness, heritability of two blood traits (REML and the exact posterior), and a genome
+    scan of one of them, summarised in plain words. Then the same heritabilities by NUTS, and the
+    effects of the scan's best SNPs estimated together; compiling that model takes 10 to 40
+    seconds on a new machine.
+
+    \b
+    Example:
+      bayeslmm demo
+
+    \b
+    Writes to the folder bayeslmm-demo (or --out):
+      summary.txt                          what was found; also printed
+      manhattan_cd8.png  qq_cd8.png        the scan
+      h2_cd8.png  h2_mch.png               the posteriors of the heritability
+      effects_cd8.png  snp_effects_cd8.tsv the best SNPs: scan and joint posterior
+      scan_cd8.tsv.gz                      every SNP: alleles, effect, SE, p
+      h2.tsv  covariates.tsv               estimates and intervals
+      samples_*.tsv  excluded_cd8.tsv      who and what was left out, and why
+      provenance.json                      versions and checksums
+    """
+    from bayeslmm import commands
+
+    if files is not None:
+        typer.echo(commands.demo_files(files, overwrite=overwrite))
+        return
+    commands.demo(out=out, overwrite=overwrite, threads=threads, show=typer.echo)
+
+
+@app.command(short_help="Relatedness of every pair of samples.")
+def grm(
+    bfile: Annotated[str, typer.Argument(metavar="BFILE", help="Prefix of .bed, .bim and .fam.")],
+    out: Annotated[str, typer.Option(help="Prefix of the files to write.")],
+    scale: Scale = None,
+    maf: Maf = None,
+    max_missing: MaxMissing = None,
+    chrom: Chrom = None,
+    format: Annotated[str, typer.Option("--format", help="gcta or gemma.")] = "gcta",
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Compute the genetic relatedness of every pair of samples, K = Z Z' / m.
+
+    \b
+    Example:
+      bayeslmm grm cohort --maf 0.01 --out cohort
+
+    \b
+    Writes, for --out cohort:
+      cohort.grm.bin  .grm.N.bin  .grm.id    GCTA's format (plink2 --make-grm-bin alike)
+      cohort.excluded.tsv                    variants filtered out, and why
+      cohort.json                            versions, parameters, checksums of the input
+
+    \b
+    With --format gemma: cohort.cXX.txt (.sXX.txt unless centered) and, as it has no sample
+    ids, cohort.samples.txt. Monomorphic variants are left out and counted.
+    """
+    from bayeslmm import commands
+
+    if format not in ("gcta", "gemma"):
+        raise InputError(f"--format {format} is unknown; expected gcta or gemma.")
+    typer.echo(
+        commands.grm(
+            bfile,
+            out=out,
+            scale=scale or "standardized",
+            maf=maf,
+            max_missing=max_missing,
+            chrom=chrom,
+            gemma=format == "gemma",
+            overwrite=overwrite,
+            threads=threads,
+        )
+    )
+
+
+@app.command(short_help="Eigenbasis of a relatedness matrix.")
+def eigen(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="GRM", help="Prefix of .grm.bin and .grm.id, or a .cXX.txt file."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the basis, as cohort.basis.")],
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="File with the samples to use: IID, or FID and IID, on each line."),
+    ] = None,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Decompose a relatedness matrix once, K = U S U', so that every analysis starts at once.
+
+    \b
+    Example:
+      bayeslmm eigen cohort --out cohort.basis
+
+    \b
+    Reads cohort.grm.bin and .grm.id (from bayeslmm grm, GCTA or PLINK 2). Writes the folder
+    cohort.basis: eigenvectors, eigenvalues, sample ids, the matrix itself, and checksums.
+    A trait that some samples lack needs a basis of the others: it is made when first asked
+    for and kept in cohort.basis.subsets.
+    """
+    from bayeslmm import commands
+
+    typer.echo(commands.eigen(source, out=out, keep=keep, overwrite=overwrite, threads=threads))
+
+
+@app.command(short_help="Heritability: REML and exact posterior.")
+def h2(
+    pheno: Pheno,
+    formula: Formula,
+    out: Folder,
+    bfile: Genotypes = None,
+    grm: Grm = None,
+    basis: Basis = None,
+    prior: Prior = "uniform",
+    spike: Annotated[
+        float, typer.Option(min=0, max=1, help="Prior probability that h2 is exactly 0.")
+    ] = 0.0,
+    draws: Annotated[
+        int, typer.Option(help="Independent draws from the posterior to keep; 0 for none.")
+    ] = 4000,
+    seed: Seed = None,
+    id: Id = None,
+    missing: Missing = "error",
+    scale: Scale = None,
+    maf: Maf = None,
+    max_missing: MaxMissing = None,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Estimate heritability: REML, and the exact posterior with an honest interval.
+
+    The model is y = C b + u + e with u ~ N(0, s2_g K) and e ~ N(0, s2_e I); h2 is the share of
+    the variance that u has. The posterior is integrated, not sampled: there is nothing to
+    converge. Its 95% interval is the shortest one, so it can hold h2 = 0.
+
+    \b
+    Examples:
+      bayeslmm h2 cohort --pheno traits.tsv --formula "height ~ sex + age" --out h2_height
+      bayeslmm h2 --basis cohort.basis --pheno traits.tsv --formula "height ~ sex" \\
+                  --formula "weight ~ sex" --spike 0.5 --out h2_both
+
+    \b
+    Writes to the folder --out, with one row per trait or the trait's name in the file's:
+      summary.txt              what was found; also printed
+      h2.tsv  covariates.tsv   h2 and variance components; effects of covariates
+      h2_TRAIT.png             posterior, interval, prior and REML in one plot
+      posterior_TRAIT.zarr     draws, for ArviZ: xarray.open_datatree(folder, engine="zarr")
+      samples_TRAIT.tsv        every sample: kept, or the reason why not
+      provenance.json          versions, parameters, checksums of the input
+    """
+    from bayeslmm import commands
+
+    summary = commands.h2(
+        bfile,
+        grm=grm,
+        basis=basis,
+        pheno=pheno,
+        id=id,
+        formulas=formula,
+        out=out,
+        prior=prior,
+        spike=spike,
+        draws=draws,
+        seed=seed,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+        overwrite=overwrite,
+        threads=threads,
+    )
+    typer.echo("\n" + summary)
+
+
+@app.command(short_help="Association test of every variant.")
+def scan(
+    bfile: Annotated[str, typer.Argument(metavar="BFILE", help="Prefix of .bed, .bim and .fam.")],
+    pheno: Pheno,
+    formula: Formula,
+    out: Folder,
+    grm: Grm = None,
+    basis: Basis = None,
+    no_kernel: Annotated[
+        bool,
+        typer.Option("--no-kernel", help="Plain linear regression, for unrelated samples."),
+    ] = False,
+    test: Annotated[
+        str,
+        typer.Option(
+            help="Tests, with commas: wald (exact, REML), lrt (exact, ML), score, p3d. The first "
+            "one is plotted and summarised."
+        ),
+    ] = "wald",
+    chrom: Chrom = None,
+    id: Id = None,
+    missing: Missing = "error",
+    scale: Scale = None,
+    maf: Maf = None,
+    max_missing: MaxMissing = None,
+    float64: Annotated[
+        bool, typer.Option("--float64", help="Double precision: about half as fast.")
+    ] = False,
+    locus_gap: LocusGap = 5e6,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="Write the table as Parquet instead of .tsv.gz.")
+    ] = False,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Test every variant for association with a trait, in a linear mixed model.
+
+    Relatedness comes from --basis or --grm, or is computed from BFILE (all chromosomes, filters
+    applied among all samples). The filters hold again among the samples that are analysed.
+    --chrom limits what is tested, not the relatedness.
+
+    \b
+    Examples:
+      bayeslmm scan cohort --pheno traits.tsv --formula "height ~ sex + age" --out scan_height
+      bayeslmm scan cohort --basis cohort.basis --pheno traits.tsv --formula "height ~ sex" \\
+                    --test lrt,score --chrom 17,X --maf 0.01 --out scan_17
+
+    \b
+    Writes to the folder --out, with the trait's name in the file's:
+      summary.txt              significant loci; also printed
+      scan_TRAIT.tsv.gz        every variant: alleles, frequency, n, beta, SE, p, share explained
+      manhattan_TRAIT.png  qq_TRAIT.png
+      excluded_TRAIT.tsv       variants filtered out or not testable, and why
+      samples_TRAIT.tsv        every sample: kept, or the reason why not
+      provenance.json          versions, parameters, checksums of the input
+    """
+    from bayeslmm import commands
+
+    summary = commands.scan(
+        bfile,
+        grm=grm,
+        basis=basis,
+        no_kernel=no_kernel,
+        pheno=pheno,
+        id=id,
+        formulas=formula,
+        out=out,
+        tests=test,
+        chrom=chrom,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+        float64=float64,
+        parquet=parquet,
+        locus_gap=locus_gap,
+        overwrite=overwrite,
+        threads=threads,
+    )
+    typer.echo("\n" + summary)
+
+
+@app.command(short_help="Draws from the posterior by NUTS; joint SNP effects.")
+def sample(
+    pheno: Pheno,
+    formula: Formula,
+    out: Folder,
+    bfile: Genotypes = None,
+    grm: Grm = None,
+    basis: Basis = None,
+    snps: Annotated[
+        list[str] | None,
+        typer.Option(help="Ids of SNPs to estimate together; again or with commas for several."),
+    ] = None,
+    scan: Annotated[
+        Path | None,
+        typer.Option(help="Table of bayeslmm scan, to choose SNPs from and to compare with."),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Take the best N SNPs of the scan, one per locus (see --locus-gap)."
+        ),
+    ] = None,
+    snp_prior: Annotated[
+        str | None,
+        typer.Option(
+            help="Prior of SNP effects: normal (the default), horseshoe, r2d2, or spike_slab "
+            "(exact, for up to 15 SNPs, with inclusion probabilities)."
+        ),
+    ] = None,
+    prior: Prior = "uniform",
+    draws: Annotated[int, typer.Option(min=1, help="Draws to keep, of each chain.")] = 1000,
+    tune: Annotated[int, typer.Option(min=1, help="Draws for tuning, of each chain.")] = 500,
+    chains: Annotated[int, typer.Option(min=1, help="Number of Markov chains.")] = 4,
+    seed: Seed = None,
+    target_accept: Annotated[
+        float | None,
+        typer.Option(
+            help="Acceptance rate that NUTS aims at; raise it after divergent transitions. By "
+            "default 0.8, more for heavy-tailed priors."
+        ),
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="Which NUTS: nutpie or pymc.")] = "nutpie",
+    u: Annotated[
+        bool, typer.Option("--u", help="Draw the genetic values u of all samples too.")
+    ] = False,
+    log_likelihood: Annotated[
+        bool,
+        typer.Option(
+            "--log-likelihood", help="Keep each sample's log-likelihood, for leave-one-out (large)."
+        ),
+    ] = False,
+    id: Id = None,
+    missing: Missing = "error",
+    scale: Scale = None,
+    maf: Maf = None,
+    max_missing: MaxMissing = None,
+    locus_gap: LocusGap = 5e6,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Sample the posterior of the generative model with NUTS, with chosen SNPs in it.
+
+    Where only h2 and the variances are wanted, bayeslmm h2 gives the exact posterior. This is for
+    SNPs whose effects are to be estimated together, shrunk by a prior: a scan overestimates the
+    effects that it has chosen. BFILE holds the SNPs; relatedness comes from it too, or from --grm
+    or --basis. Divergences, chains that disagree and too few effective draws are said in words.
+
+    \b
+    Examples:
+      bayeslmm sample cohort --pheno traits.tsv --formula "height ~ sex" --snps rs1,rs2 \\
+                      --out sample_height
+      bayeslmm sample cohort --basis cohort.basis --pheno traits.tsv --formula "height ~ sex" \\
+                      --scan scan_height/scan_height.tsv.gz --top 10 --snp-prior spike_slab \\
+                      --out top_height
+
+    \b
+    Writes to the folder --out:
+      summary.txt                       what was found; also printed
+      parameters.tsv                    mean, sd, 95% interval, r-hat, effective draws
+      snp_effects.tsv  effects.png      per effect allele, beside the scan's estimates
+      h2.png                            the draws over the exact posterior (without SNPs)
+      posterior.zarr                    draws: xarray.open_datatree(folder, engine="zarr")
+      random_effects.tsv                with --u: genetic values and their intervals
+      samples.tsv                       every sample: kept, or the reason why not
+      provenance.json                   versions, parameters, warnings, checksums of the input
+    """
+    from bayeslmm import commands
+
+    summary = commands.sample(
+        bfile,
+        grm=grm,
+        basis=basis,
+        pheno=pheno,
+        id=id,
+        formulas=formula,
+        out=out,
+        snps=snps,
+        scan=scan,
+        top=top,
+        locus_gap=locus_gap,
+        snp_prior=snp_prior,
+        prior=prior,
+        draws=draws,
+        tune=tune,
+        chains=chains,
+        seed=seed,
+        target_accept=target_accept,
+        sampler=sampler,
+        u=u,
+        log_likelihood=log_likelihood,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+        overwrite=overwrite,
+        threads=threads,
+    )
+    typer.echo("\n" + summary)
+
+
+@app.command(short_help="Phenotypes and genetic values of other samples.")
+def predict(
+    pheno: Pheno,
+    formula: Formula,
+    out: Folder,
+    bfile: Genotypes = None,
+    grm: Grm = None,
+    basis: Basis = None,
+    new: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BFILE",
+            help="New samples: prefix of .bed, .bim and .fam with the same variants.",
+        ),
+    ] = None,
+    new_pheno: Annotated[
+        Path | None,
+        typer.Option(help="Table with the covariates of the samples to predict, if there are any."),
+    ] = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead of --new: file with samples of BFILE, IID or FID and IID on each line. "
+            "Without both, all that were not analysed."
+        ),
+    ] = None,
+    snp_effects: Annotated[
+        bool, typer.Option("--snp-effects", help="Write the effect of every SNP (SNP-BLUP) too.")
+    ] = False,
+    prior: Prior = "uniform",
+    draws: Annotated[
+        int, typer.Option(min=1, help="Independent draws from the posterior to average over.")
+    ] = 1000,
+    prob: Annotated[float, typer.Option(help="Probability of the intervals.")] = 0.9,
+    seed: Seed = None,
+    id: Id = None,
+    missing: Missing = "error",
+    scale: Scale = None,
+    maf: Maf = None,
+    max_missing: MaxMissing = None,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Predict genetic values and phenotypes of samples without phenotype (genomic BLUP).
+
+    The samples with phenotype in BFILE are learned from. The others come from new files, whose
+    alleles are matched by name and which are standardised as the old ones, or from the same
+    files. Intervals hold the uncertainty of all parameters, that of the heritability too.
+
+    \b
+    Examples:
+      bayeslmm predict cohort --pheno traits.tsv --formula "height ~ sex" \\
+                       --new others --new-pheno others.tsv --out predicted
+      bayeslmm predict cohort --pheno traits.tsv --formula "height ~ sex" \\
+                       --samples unmeasured.txt --snp-effects --out predicted
+
+    \b
+    Writes to the folder --out:
+      summary.txt        what was found; also printed
+      predictions.tsv    u (genetic value) and y (phenotype): mean, sd, interval of each sample
+      snp_effects.tsv    with --snp-effects: every SNP's effect per allele
+      samples.tsv        every sample of --pheno and BFILE: learned from, or the reason why not
+      provenance.json    versions, parameters, checksums of the input
+    """
+    from bayeslmm import commands
+
+    summary = commands.predict(
+        bfile,
+        grm=grm,
+        basis=basis,
+        pheno=pheno,
+        id=id,
+        formulas=formula,
+        out=out,
+        new=new,
+        new_pheno=new_pheno,
+        samples=samples,
+        snp_effects=snp_effects,
+        prior=prior,
+        draws=draws,
+        prob=prob,
+        seed=seed,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+        overwrite=overwrite,
+        threads=threads,
+    )
+    typer.echo("\n" + summary)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

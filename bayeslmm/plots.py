@@ -1,0 +1,1017 @@
+"""Plots: functions that draw on matplotlib axes and return them.
+
+Each takes ``ax=None``: without axes it makes a figure of a size that suits. Nothing here
+touches matplotlib's global settings.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.patheffects as path_effects
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import Bbox
+
+from bayeslmm.errors import InputError
+from bayeslmm.loci import find_loci, neg_log10_p, placed_positions
+from bayeslmm.tables import snp_effects
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from bayeslmm.calibration import Calibration
+    from bayeslmm.lmm import LMM
+
+# Dark and light blue differ in lightness, vermillion from both in hue as well: they stay
+# apart for every kind of colour vision and in grey.
+DARK, LIGHT, ACCENT, INK, FAINT = "#12476f", "#6ba8d6", "#d1490c", "#262626", "#8a8a8a"
+# Okabe & Ito's palette without yellow, which is faint on white; dashes help where colours fail.
+_SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)))
+_SIZE = {
+    "manhattan": (10.0, 3.9),
+    "qq": (4.8, 4.8),
+    "h2": (6.6, 4.2),
+    "calibration": (8.2, 4.2),
+    "effects": (7.4, 1.5),
+    "prior_predictive": (6.6, 4.2),
+}
+_PER_SNP, _TALLEST = 0.46, 30.0
+_LOG_P = r"$-\log_{10}\,p$"
+# Thinning keeps one point per cell of a grid finer than the markers.
+_CELLS_X, _CELLS_Y, _THIN_ABOVE = 1600, 500, 20_000
+
+
+def manhattan(
+    hits: pd.DataFrame,
+    *,
+    p: str | None = None,
+    ax: Axes | None = None,
+    threshold: float | None = None,
+    label_top: int = 3,
+    locus_gap: float = 5e6,
+    title: str | None = None,
+) -> Axes:
+    """Manhattan plot: -log10 p of every variant along the genome.
+
+    Chromosomes are labels, in the order in which they appear. A variant without a known
+    position (pos <= 0) is drawn between its neighbours in the table. Of points that
+    would cover each other only one is drawn, the most significant always.
+
+    Parameters
+    ----------
+    hits : DataFrame
+        What `bayeslmm.scan` returns (columns chrom, pos, id and the p-values).
+    p : str, optional
+        Column with p-values, as ``"p_lrt"``; by default neg_log10_p.
+    ax : Axes, optional
+        Where to draw; by default on a new figure.
+    threshold : float, optional
+        p-value of the significance line; by default Bonferroni's, 0.05 divided by the
+        number of variants tested.
+    label_top : int
+        How many of the significant loci, the strongest first, get the name of their
+        best variant.
+    locus_gap : float
+        Base pairs; significant variants closer than this share a locus and a label.
+    title : str, optional
+        By default the model's formula, if the table has it.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    InputError
+        If the table lacks a column or holds no tested variant.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> mice = bl.datasets.mouse_hs1940()
+    >>> model = bl.LMM("cd8 ~ sex", mice.phenotypes)
+    >>> ax = bl.plots.manhattan(bl.scan(model, mice.genotypes.select(chrom=[1, 17])))
+    >>> ax.get_xlabel()
+    'Chromosome'
+    """
+    y = neg_log10_p(hits, p)
+    tested = np.isfinite(y)
+    n_tests = int(tested.sum())
+    if not n_tests:
+        raise InputError("There is nothing to draw: no variant of the table has a p-value.")
+    place = placed_positions(hits)
+    codes, labels = pd.factorize(hits["chrom"])
+    x, centers, widths, single = _genome(place, codes, len(labels))
+    line, line_label = _threshold(threshold, n_tests)
+    ax = _axes(ax, "manhattan")
+
+    top = max(float(y[tested].max()), line)
+    shown = np.flatnonzero(tested)
+    shown = shown[thin(x[shown], y[shown])]
+    for parity, color in enumerate((DARK, LIGHT)):
+        here = shown[codes[shown] % 2 == parity]
+        ax.plot(
+            x[here],
+            y[here],
+            linestyle="none",
+            marker="o",
+            markersize=2.6,
+            markeredgewidth=0,
+            color=color,
+            rasterized=True,
+            gid=f"variants-{parity}",
+        )
+    margin = 0.012 * (x[tested].max() - x[tested].min() or 1.0)
+    ax.set_xlim(x[tested].min() - margin, x[tested].max() + margin)
+    ax.set_ylim(0, 1.08 * top)
+    ax.axhline(line, color=ACCENT, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
+    ax.set_ylabel(_LOG_P)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+    _clean(ax)
+    ax.set_title(_title(hits, title), loc="left", fontsize=11, color=INK)
+    if "n" in hits and (hits["n"] == hits["n"].iloc[0]).all():
+        _corner(ax, f"n = {hits['n'].iloc[0]:,}")
+    text = _line_label(ax, line_label, line, x[shown], y[shown])
+    if single:
+        ax.set_xlabel(f"Position on chromosome {labels[0]} (Mb)")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g}"))
+    else:
+        ax.set_xlabel("Chromosome")
+        _chromosome_ticks(ax, [str(label) for label in labels], centers, widths)
+    loci = find_loci(hits, 10.0**-line, p=p, gap=locus_gap).head(max(label_top, 0))
+    if len(loci):
+        _label_loci(ax, hits, x, y, loci["row"].to_numpy(), shown, text)
+    return ax
+
+
+def qq(
+    hits: pd.DataFrame,
+    *,
+    p: str | None = None,
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Axes:
+    """Quantile-quantile plot of p-values, with the genomic control factor.
+
+    The band holds, at each rank and by itself, the p-value of that rank with probability
+    95% if no variant has an effect and variants are independent: the i-th smallest of m
+    uniform values is Beta(i, m + 1 - i). Linkage disequilibrium makes the true band wider.
+
+    Parameters
+    ----------
+    hits : DataFrame
+        What `bayeslmm.scan` returns.
+    p : str, optional
+        Column with p-values, as ``"p_lrt"``; by default neg_log10_p.
+    ax : Axes, optional
+        Where to draw; by default on a new figure.
+    title : str, optional
+        By default the model's formula, if the table has it.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    InputError
+        If the table lacks the column or holds no tested variant.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bayeslmm as bl
+    >>> hits = pd.DataFrame({"p": np.linspace(0.0005, 0.9995, 1000)})
+    >>> ax = bl.plots.qq(hits, p="p")
+    """
+    from scipy.special import betaincinv
+
+    from bayeslmm.association import lambda_gc
+
+    y = neg_log10_p(hits, p)
+    y = np.sort(y[np.isfinite(y)])[::-1]
+    m = len(y)
+    if not m:
+        raise InputError("There is nothing to draw: no variant of the table has a p-value.")
+    ranks = _ranks(m)
+    expected = -np.log10((ranks - 0.5) / m)
+    low, high = (-np.log10(betaincinv(ranks, m + 1 - ranks, q)) for q in (0.975, 0.025))
+    ax = _axes(ax, "qq")
+    ax.fill_between(
+        expected,
+        low,
+        high,
+        color="#d9dde2",
+        linewidth=0,
+        label="expected without effects (95%)",
+        zorder=1,
+    )
+    end = 1.04 * expected.max()
+    ax.plot([0, end], [0, end], color=FAINT, linewidth=1, zorder=2)
+    ax.plot(
+        expected,
+        y[ranks - 1],
+        linestyle="none",
+        marker="o",
+        markersize=3,
+        markeredgewidth=0,
+        color=DARK,
+        rasterized=True,
+        zorder=3,
+        gid="variants",
+    )
+    ax.set_xlim(0, end)
+    ax.set_ylim(0, 1.06 * max(float(y[0]), float(high.max())))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    ax.set_xlabel(f"Expected {_LOG_P}")
+    ax.set_ylabel(f"Observed {_LOG_P}")
+    _clean(ax)
+    ax.set_title(_title(hits, title), loc="left", fontsize=11, color=INK)
+    ax.text(
+        0.04,
+        0.96,
+        rf"$\lambda_{{GC}}$ = {lambda_gc(10.0**-y):.3f}" + f"\n{m:,} variants tested",
+        transform=ax.transAxes,
+        va="top",
+        fontsize=10,
+        color=INK,
+        linespacing=1.5,
+    )
+    ax.legend(frameon=False, loc="lower right", fontsize=8.5, labelcolor=INK)
+    return ax
+
+
+def h2(
+    model: LMM,
+    *,
+    ax: Axes | None = None,
+    prob: float = 0.95,
+    tree: xr.DataTree | None = None,
+    title: str | None = None,
+) -> Axes:
+    """Posterior density of the heritability, its interval, the prior, and REML.
+
+    The density is computed by quadrature, not from draws. If the prior has a point mass
+    at h2 = 0, the posterior probability of exactly 0 is a bar there, as high as the plot
+    times that probability.
+
+    Parameters
+    ----------
+    model : LMM
+        With a kernel.
+    ax : Axes, optional
+        Where to draw; by default on a new figure.
+    prob : float
+        Probability of the highest-density interval.
+    tree : DataTree, optional
+        Draws of `LMM.sample`, to compare: their histogram is drawn over the density.
+    title : str, optional
+        By default "Heritability of" the phenotype.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    InputError
+        Without kernel, and for a probability outside (0, 1).
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> mice = bl.datasets.mouse_hs1940()
+    >>> K = bl.grm(mice.genotypes.select(samples=mice.genotypes.samples.index[:300]))
+    >>> ax = bl.plots.h2(bl.LMM("cd8 ~ sex", mice.phenotypes, K))
+    """
+    if not 0 < prob < 1:
+        raise InputError(f"prob must be between 0 and 1, but is {prob:g}.")
+    posterior = model.h2_posterior()
+    fit = model.reml()
+    low, high = posterior.hdi(prob)
+    x, density = posterior.curve()
+    left, right = _h2_limits(posterior.mean, posterior.sd)
+    # A density may be infinite at an end of [0, 1]: the scale is that of the rest.
+    inner = (x >= max(left, 0.002)) & (x <= min(right, 0.998))
+    height = float(density[inner].max(initial=0.0)) or 1.0
+    ax = _axes(ax, "h2")
+
+    ax.plot(x, density, color=DARK, linewidth=1.8, label="posterior density", zorder=4)
+    inside = (x >= low) & (x <= high)
+    ax.fill_between(
+        x[inside],
+        density[inside],
+        color=LIGHT,
+        alpha=0.45,
+        linewidth=0,
+        label=f"{100 * prob:g}% most probable: {low:.2f} to {high:.2f}",
+        zorder=3,
+    )
+    spike = model.h2_prior.spike
+    grid = np.linspace(max(left, 5e-4), min(right, 1 - 5e-4), 801)
+    prior = (1 - spike) * np.exp(model.h2_prior.log_density(grid))
+    ax.plot(
+        grid,
+        prior,
+        color=FAINT,
+        linewidth=1.2,
+        linestyle=(0, (4, 2.5)),
+        label=f"prior: {model.h2_prior!r}",
+        zorder=2,
+    )
+    if tree is not None:
+        draws = np.ravel(tree["posterior"]["h2"])
+        label = f"{len(draws):,} draws" + " with SNPs in the model" * ("beta" in tree["posterior"])
+        bins = int(np.clip(np.sqrt(len(draws)), 5, 40))
+        share, edges = np.histogram(draws, bins, density=True)
+        ax.stairs(share, edges, color=INK, linewidth=0.9, zorder=4, label=label, gid="draws")
+        height = max(height, float(share.max()))
+    whisker = -0.09 * height
+    _reml(ax, fit.h2, fit.h2_se, whisker, left, right)
+    if spike:
+        _bar_at_zero(ax, posterior.mass_at_0, height, right - left)
+        left -= 0.02 * (right - left)
+    ax.axhline(0, color=INK, linewidth=0.8, zorder=2)
+    ax.set_xlim(left, right)
+    ax.set_ylim(1.9 * whisker, 1.12 * height)
+    ax.set_yticks([])
+    ax.set_xlabel("Heritability $h^2$: share of the variance that the genotypes explain")
+    ax.set_ylabel("Probability density")
+    _clean(ax)
+    ax.spines["left"].set_visible(False)
+    name = model.formula.split("~")[0].strip()
+    ax.set_title(title or f"Heritability of {name}", loc="left", fontsize=11, color=INK)
+    _corner(ax, f"n = {fit.n:,}")
+    on_left = posterior.mean > 0.5 * (left + right)
+    ax.legend(
+        frameon=False,
+        loc="upper left" if on_left else "upper right",
+        fontsize=8.5,
+        labelcolor=INK,
+        handlelength=1.8,
+        labelspacing=0.6,
+    )
+    return ax
+
+
+def calibration(check: Calibration, *, ax: Axes | None = None, title: str | None = None) -> Axes:
+    """Simulation-based calibration: whether the ranks of the truth are uniform.
+
+    For each quantity the empirical distribution function of the scaled ranks minus the
+    uniform one. If the posterior is right, a line stays within the band all along with
+    probability 95%; the band is found by simulation (Sailynoja et al. 2022), given the
+    number of replicates and draws. A line above 0 all along: the truth is too often among
+    the lowest draws, the posterior too high; below 0: too low. Above on the left and below
+    on the right: the posterior is too narrow; the reverse: too wide.
+
+    Parameters
+    ----------
+    check : Calibration
+        What `bayeslmm.calibrate` returns.
+    ax : Axes, optional
+        Where to draw; by default on a new figure.
+    title : str, optional
+        By default what was calibrated.
+
+    Returns
+    -------
+    Axes
+
+    References
+    ----------
+    Sailynoja T, Burkner PC, Vehtari A (2022). Graphical test for discrete uniformity and
+    its applications in goodness-of-fit evaluation and multiple sample comparison. Stat
+    Comput 32:32. doi:10.1007/s11222-022-10090-6
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> from bayeslmm.calibration import Calibration
+    >>> ranks = np.random.default_rng(1).integers(0, 100, size=(200, 2))
+    >>> check = Calibration(pd.DataFrame(ranks, columns=["h2", "s2"]), 99, "an example")
+    >>> ax = bl.plots.calibration(check)
+    """
+    n, names = len(check.ranks), list(check.ranks.columns)
+    if not n or not names:
+        raise InputError("There is nothing to draw: the calibration has no ranks.")
+    steps = _rank_steps(check.draws)
+    z = (steps + 1) / (check.draws + 1)
+    low, high = _uniform_band(n, steps, check.draws)
+    ax = _axes(ax, "calibration")
+    grid = np.concatenate([[0], z, [1]])
+    ax.fill_between(
+        grid,
+        np.concatenate([[0], low / n - z, [0]]),
+        np.concatenate([[0], high / n - z, [0]]),
+        color="#d9dde2",
+        linewidth=0,
+        label="95% if calibrated",
+        zorder=1,
+    )
+    ax.axhline(0, color=FAINT, linewidth=1, zorder=2)
+    few = len(names) <= len(_SERIES)
+    for j, name in enumerate(names):
+        below = np.searchsorted(np.sort(check.ranks[name]), steps, side="right")
+        outside = bool(((below < low) | (below > high)).any())
+        style: dict[str, Any] = {"color": _SERIES[j % len(_SERIES)], "linewidth": 1.6}
+        style["linestyle"] = _DASHES[j % len(_DASHES)]
+        if not few:
+            style = {"color": ACCENT if outside else DARK, "linewidth": 1.6 if outside else 0.8}
+        ax.plot(
+            grid,
+            np.concatenate([[0], below / n - z, [0]]),
+            label=f"{name} (leaves the band)" if outside else name if few else None,
+            zorder=4 if outside else 3,
+            gid=f"ranks-{name}",
+            **style,
+        )
+    ax.set_xlim(0, 1)
+    reach = 1.12 * max(abs(limit) for limit in ax.dataLim.intervaly)
+    ax.set_ylim(-reach, reach)
+    ax.set_xlabel("Rank of the truth among the draws, scaled to 0 to 1")
+    ax.set_ylabel("ECDF minus uniform")
+    _clean(ax)
+    ax.set_title(
+        f"Calibration of {check.method}" if title is None else title,
+        loc="left",
+        fontsize=11,
+        color=INK,
+    )
+    _corner(ax, f"{n:,} replicates, {check.draws:,} draws")
+    if not few:
+        ax.plot([], [], color=DARK, linewidth=0.8, label=f"{len(names)} quantities")
+    ax.legend(
+        frameon=False,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        fontsize=8.5,
+        labelcolor=INK,
+        handlelength=2.2,
+    )
+    return ax
+
+
+def effects(
+    tree: xr.DataTree,
+    hits: pd.DataFrame | None = None,
+    *,
+    ax: Axes | None = None,
+    prob: float = 0.95,
+    title: str | None = None,
+) -> Axes:
+    """Effects of the SNPs in a model: the scan's estimate beside the joint posterior.
+
+    The scan tests one SNP at a time, and its estimate with 1.96 standard errors takes
+    nothing of the choice of the SNPs into account. The posterior mean with its interval is
+    that of all SNPs together, shrunk by the prior: the line between the two shows what the
+    winner's curse, and linkage between the SNPs, had added.
+
+    Parameters
+    ----------
+    tree : DataTree
+        Draws of `LMM.sample` with SNPs. If the prior was spike and slab, each SNP's
+        posterior inclusion probability is written beside it.
+    hits : DataFrame, optional
+        What `bayeslmm.scan` returns.
+    ax : Axes, optional
+        Where to draw; by default on a new figure that is as high as the SNPs need.
+    prob : float
+        Probability of the highest-density interval.
+    title : str, optional
+        By default the model's formula.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    InputError
+        If the draws have no SNPs, or the scan has other alleles.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> mice = bl.datasets.mouse_hs1940()
+    >>> K = bl.grm(mice.genotypes.select(samples=mice.genotypes.samples.index[:300]))
+    >>> model = bl.LMM("mch ~ sex", mice.phenotypes, K)
+    >>> tree = model.sample(["rs3023058", "rs6269442"], "spike_slab", draws=100, seed=1)
+    >>> ax = bl.plots.effects(tree)
+    """
+    table = snp_effects(tree, hits, prob=prob)
+    k = len(table)
+    y = np.arange(k)[::-1].astype(float)
+    ax = _axes(ax, "effects", k)
+    both = hits is not None and table["scan_beta"].notna().any()
+    lift = 0.16 if both else 0.0
+    ax.axvline(0, color=FAINT, linewidth=1, zorder=1)
+    for row in y[1::2]:
+        ax.axhspan(row - 0.5, row + 0.5, color="#f3f4f6", linewidth=0, zorder=0)
+    if both:
+        ax.plot(
+            np.column_stack([table["scan_beta"], table["mean"]]).T,
+            np.column_stack([y + lift, y - lift]).T,
+            color=FAINT,
+            linewidth=0.9,
+            zorder=2,
+        )
+        ax.errorbar(
+            table["scan_beta"],
+            y + lift,
+            xerr=1.96 * table["scan_se"],
+            label="scan, one SNP at a time: estimate and 1.96 SE",
+            gid="scan",
+            **_whisker(ACCENT, "o"),
+        )
+    ax.errorbar(
+        table["mean"],
+        y - lift,
+        # the mean can lie outside the shortest interval, where most draws are 0
+        xerr=np.maximum([table["mean"] - table["low"], table["high"] - table["mean"]], 0),
+        label=f"posterior, all SNPs together: mean and {100 * prob:g}% interval",
+        gid="posterior",
+        **_whisker(DARK, "s"),
+    )
+    ax.set_ylim(-0.6, k - 0.4)
+    ax.set_yticks(
+        y, [f"{row.id}  ({row.ea}, {row.eaf:.2f})" for row in table.itertuples()], fontsize=9
+    )
+    if "pip" in table:
+        _pips(ax, table["pip"].to_numpy(), y)
+    name = str(tree.attrs.get("formula", "")).split("~")[0].strip()
+    ax.set_xlabel(
+        f"Change of {name or 'the phenotype'} per effect allele (in brackets, with frequency)"
+    )
+    _clean(ax)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.set_title(
+        tree.attrs.get("formula", "") if title is None else title,
+        loc="left",
+        fontsize=11,
+        color=INK,
+        pad=40 if both else 26,
+    )
+    ax.legend(
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(-0.01, 1.0),
+        borderaxespad=0.2,
+        fontsize=8.5,
+        labelcolor=INK,
+    )
+    return ax
+
+
+def prior_predictive(
+    tree: xr.DataTree, *, ax: Axes | None = None, draws: int = 80, title: str | None = None
+) -> Axes:
+    """What the prior takes to be possible: phenotypes that it predicts, and the observed.
+
+    Each thin line is the distribution of a whole sample of phenotypes, drawn from the
+    prior. The observed one should look like one of them, not like all: a prior that is
+    much narrower than the data has decided before seeing them.
+
+    Parameters
+    ----------
+    tree : DataTree
+        What `LMM.prior_predictive` returns.
+    ax : Axes, optional
+        Where to draw; by default on a new figure.
+    draws : int
+        How many draws to show, evenly spaced among all.
+    title : str, optional
+        By default the model's formula.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    InputError
+        If the tree has no prior predictive draws.
+    """
+    if "prior_predictive" not in tree.children:
+        raise InputError("This tree has no prior predictive draws: make it with prior_predictive.")
+    if draws < 1:
+        raise InputError(f"draws must be at least 1, but is {draws}.")
+    predicted = tree["prior_predictive"]["y"].transpose("chain", "draw", "sample").to_numpy()
+    predicted = predicted.reshape(-1, predicted.shape[-1])
+    observed = np.sort(tree["observed_data"]["y"].to_numpy())
+    chosen = np.unique(np.linspace(0, len(predicted) - 1, draws).astype(int))
+    ax = _axes(ax, "prior_predictive")
+    share = (np.arange(len(observed)) + 0.5) / len(observed)
+    left, right = np.quantile(predicted, [0.01, 0.99])
+    pad = 0.05 * (observed[-1] - observed[0])
+    ax.set_xlim(min(left, observed[0] - pad), max(right, observed[-1] + pad))
+    ax.plot(
+        np.sort(predicted[chosen], axis=1).T,
+        share,
+        color=LIGHT,
+        linewidth=0.7,
+        alpha=0.5,
+        zorder=2,
+        gid="predicted",
+    )
+    ax.plot([], [], color=LIGHT, linewidth=1.2, label=f"{len(chosen):,} draws from the prior")
+    ax.plot(observed, share, color=DARK, linewidth=2.4, label="observed", zorder=4, gid="observed")
+    ax.set_ylim(0, 1)
+    name = str(tree.attrs.get("formula", "")).split("~")[0].strip()
+    ax.set_xlabel(name or "Phenotype")
+    ax.set_ylabel("Share of samples below")
+    _clean(ax)
+    ax.set_title(
+        tree.attrs.get("formula", "") if title is None else title,
+        loc="left",
+        fontsize=11,
+        color=INK,
+    )
+    _corner(ax, f"n = {len(observed):,}")
+    legend = ax.legend(frameon=True, loc="lower right", fontsize=8.5, labelcolor=INK)
+    legend.get_frame().set(edgecolor="none", facecolor="white", alpha=0.85)
+    return ax
+
+
+def save(
+    path: str | os.PathLike[str], draw: Callable[..., Axes], data: Any, **options: Any
+) -> None:
+    """Draw with one of the functions here and write the figure to a file.
+
+    Pyplot is not used: no window, no state that outlives the call.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; its ending names the format (.png, .pdf, .svg).
+    draw : callable
+        One of the functions here, as `manhattan`.
+    data : DataFrame, LMM, DataTree or Calibration
+        What it draws.
+    **options
+        Passed to it.
+    """
+    rows = data["posterior"].sizes["snp"] if draw is effects else 0
+    figure = Figure(figsize=_size(draw.__name__, rows), layout="constrained")
+    draw(data, ax=figure.add_subplot(), **options)
+    figure.savefig(path, dpi=160)
+
+
+def thin(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Positions of the points that can be seen, shape (k,): the highest of each small cell.
+
+    Up to 20,000 points all are kept.
+    """
+    if len(x) <= _THIN_ABOVE:
+        return np.arange(len(x))
+    column = ((x - x.min()) * (_CELLS_X / (np.ptp(x) or 1.0))).astype(np.int64)
+    row = ((y - y.min()) * (_CELLS_Y / (np.ptp(y) or 1.0))).astype(np.int64)
+    cell = column * (_CELLS_Y + 1) + row
+    highest = np.full((_CELLS_X + 1) * (_CELLS_Y + 1), -np.inf)
+    np.maximum.at(highest, cell, y)
+    kept = np.flatnonzero(y == highest[cell])
+    # Equal values in a cell: the first is enough.
+    return kept[np.sort(np.unique(cell[kept], return_index=True)[1])]
+
+
+# -- pieces ----------------------------------------------------------------------------------
+
+
+def _axes(ax: Axes | None, kind: str, rows: int = 0) -> Axes:
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=_size(kind, rows), layout="constrained")[1]
+
+
+def _size(kind: str, rows: int = 0) -> tuple[float, float]:
+    """Inches; a plot with a row for each SNP grows with them."""
+    width, height = _SIZE[kind]
+    return width, min(height + rows * _PER_SNP, _TALLEST)
+
+
+def _clean(ax: Axes) -> None:
+    """Two spines, thin and grey; small outward ticks."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(FAINT)
+    ax.tick_params(color=FAINT, labelcolor=INK, labelsize=9, length=3)
+    ax.xaxis.label.set(color=INK, size=10)
+    ax.yaxis.label.set(color=INK, size=10)
+
+
+def _halo() -> list[path_effects.AbstractPathEffect]:
+    """A white rim that keeps text legible over points."""
+    return [path_effects.withStroke(linewidth=2.5, foreground="white")]
+
+
+def _title(hits: pd.DataFrame, title: str | None) -> str:
+    return hits.attrs.get("formula", "") if title is None else title
+
+
+def _threshold(threshold: float | None, n_tests: int) -> tuple[float, str]:
+    """Height of the significance line, and its label."""
+    if threshold is None:
+        return -float(np.log10(0.05 / n_tests)), f"Bonferroni, 0.05 / {n_tests:,} variants"
+    if not 0 < threshold < 1:
+        raise InputError(f"threshold must be a p-value between 0 and 1, but is {threshold:g}.")
+    return -float(np.log10(threshold)), f"p = {threshold:g}"
+
+
+def _genome(
+    place: np.ndarray, codes: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Places on one axis; center and width of each of the k chromosomes; whether k is 1."""
+    first, last = np.full(k, np.inf), np.full(k, -np.inf)
+    np.minimum.at(first, codes, place)
+    np.maximum.at(last, codes, place)
+    widths = last - first
+    if k == 1:
+        return place, (first + last) / 2, widths, True
+    # Gaps between chromosomes take at most 6% of the axis, however many there are.
+    gap = (widths.sum() or float(k)) * min(0.008, 0.06 / k)
+    starts = np.concatenate([[0.0], np.cumsum(widths + gap)[:-1]])
+    return place - first[codes] + starts[codes], starts + widths / 2, widths, False
+
+
+def _chromosome_ticks(ax: Axes, labels: list[str], centers: np.ndarray, widths: np.ndarray) -> None:
+    """Labels under the chromosomes, the longest first, as far as they do not collide.
+
+    If most do not fit, they are turned upright; then as many as fit.
+    """
+    renderer = _renderer(ax)
+    probe = ax.text(0, 0, "", fontsize=9)
+    sizes = np.empty((len(labels), 2))
+    for i, label in enumerate(labels):
+        probe.set_text(label)
+        box = probe.get_window_extent(renderer)
+        sizes[i] = box.width, box.height
+    probe.remove()
+    pixels = ax.transData.transform(np.column_stack([centers, np.zeros(len(centers))]))[:, 0]
+    space = sizes[:, 1].max() * 0.35
+    kept = _not_colliding(pixels, sizes[:, 0] + space, widths)
+    upright = len(kept) < 0.6 * len(labels) and max(len(label) for label in labels) > 2
+    if upright:
+        kept = _not_colliding(pixels, sizes[:, 1] + 0.3 * space, widths)
+    ax.set_xticks(centers[kept], [labels[i] for i in kept])
+    ax.tick_params(axis="x", length=0, labelrotation=90 if upright else 0)
+
+
+def _not_colliding(centers: np.ndarray, widths: np.ndarray, priority: np.ndarray) -> np.ndarray:
+    """Which intervals to keep, greedily by priority, so that none overlap; ascending."""
+    kept: list[int] = []
+    lows, highs = centers - widths / 2, centers + widths / 2
+    for i in np.argsort(-priority, kind="stable"):
+        if all(highs[i] <= lows[j] or lows[i] >= highs[j] for j in kept):
+            kept.append(int(i))
+    return np.array(sorted(kept), dtype=np.int64)
+
+
+def _line_label(ax: Axes, label: str, line: float, x: np.ndarray, y: np.ndarray) -> Annotation:
+    """The label on the significance line, at the right end or else where it covers least."""
+    text = _note(ax, label, (0, line), (0, 3), xycoords=("axes fraction", "data"))
+    text.set(fontsize=8, color=ACCENT)
+    text.set_path_effects(_halo())
+    box = text.get_window_extent(_renderer(ax))
+    frame = ax.get_window_extent()
+    points = ax.transData.transform(np.column_stack([x, y]))
+    at = points[(points[:, 1] > box.y0 - 3) & (points[:, 1] < box.y1 + 3), 0] - frame.x0
+    room = max(frame.width - box.width, 0)
+    starts = room * np.array([1, 0, 0.9, 0.1, 0.8, 0.2, 0.7, 0.3, 0.6, 0.4, 0.5])
+    covered = [int(((at > s - 3) & (at < s + box.width + 3)).sum()) for s in starts]
+    text.xy = (float(starts[np.argmin(covered)]) / frame.width, line)
+    return text
+
+
+def _label_loci(
+    ax: Axes,
+    hits: pd.DataFrame,
+    x: np.ndarray,
+    y: np.ndarray,
+    rows: np.ndarray,
+    shown: np.ndarray,
+    taken: Annotation,
+) -> None:
+    """The best variants of loci stand out; their names go where they cover least."""
+    ax.plot(
+        x[rows],
+        y[rows],
+        linestyle="none",
+        marker="o",
+        markersize=5,
+        markerfacecolor=ACCENT,
+        markeredgecolor="white",
+        markeredgewidth=0.7,
+        zorder=5,
+        gid="leads",
+    )
+    if "id" not in hits:
+        return
+    names = hits["id"].astype(str).to_numpy()
+    for _ in range(3):  # places depend on the scale, and room at the top changes the scale
+        texts = _place_names(ax, x, y, rows, shown, names, taken)
+        frame = ax.get_window_extent()
+        excess = max(t.get_window_extent().y1 for t in texts) - frame.y1
+        if excess <= 0:
+            return
+        ax.set_ylim(0, ax.get_ylim()[1] * (1 + 1.1 * excess / frame.height))
+        for text in texts:
+            text.remove()
+    _place_names(ax, x, y, rows, shown, names, taken)
+
+
+def _place_names(
+    ax: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    rows: np.ndarray,
+    shown: np.ndarray,
+    names: np.ndarray,
+    taken: Annotation,
+) -> list[Annotation]:
+    renderer = _renderer(ax)
+    boxes = [taken.get_window_extent(renderer)]
+    frame = ax.get_window_extent()
+    points = ax.transData.transform(np.column_stack([x[shown], y[shown]]))
+    unit = 72 / _root(ax).dpi
+    texts: list[Annotation] = []
+    for row in rows[np.argsort(y[rows], kind="stable")]:
+        text = _note(ax, names[row], (x[row], y[row]), (0, 6), ha="center", zorder=6)
+        text.set(fontsize=8.5, color=INK, gid="lead-name", path_effects=_halo())
+        box = text.get_window_extent(renderer)
+        best = (np.inf, 0.0, 0.0)
+        for shift in (0.0, 0.55 * box.width, -0.55 * box.width):
+            shift = np.clip(shift, frame.x0 - box.x0, frame.x1 - box.x1)
+            lift = 0.0
+            while (hit := _first_overlap(box.translated(shift, lift), boxes)) is not None:
+                lift += hit.y1 - (box.y0 + lift) + 2
+            here = box.translated(shift, lift)
+            inside = (points > [here.x0 - 2, here.y0]) & (points < [here.x1 + 2, here.y1])
+            cost = inside.all(axis=1).sum() + 0.3 * lift + 0.02 * abs(shift)
+            best = min(best, (cost, shift, lift))
+        _, shift, lift = best
+        boxes.append(box.translated(shift, lift))
+        offset = (unit * shift, 6 + unit * lift)
+        text.set_position(offset)
+        texts.append(text)
+        if lift:
+            leader = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.7, "shrinkB": 3}
+            texts.append(_note(ax, "", (x[row], y[row]), offset, arrowprops=leader))
+    return texts
+
+
+def _note(
+    ax: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **options: Any
+) -> Annotation:
+    """Text at an offset in points that does not take part in the layout."""
+    note = ax.annotate(text, at, xytext=offset, textcoords="offset points", va="bottom", **options)
+    note.set_in_layout(False)
+    return note
+
+
+def _corner(ax: Axes, text: str) -> None:
+    """A remark over the upper right corner."""
+    note = _note(ax, text, (1, 1), (0, 6), xycoords="axes fraction", ha="right")
+    note.set(fontsize=9, color=FAINT)
+
+
+def _first_overlap(box: Bbox, boxes: list[Bbox]) -> Bbox | None:
+    return next((other for other in boxes if box.overlaps(other)), None)
+
+
+def _renderer(ax: Axes) -> Any:
+    """What measures text; the layout is settled first, so that sizes are those of the page."""
+    figure = _root(ax)
+    figure.draw_without_rendering()
+    return figure.canvas.get_renderer() if hasattr(figure.canvas, "get_renderer") else None
+
+
+def _root(ax: Axes) -> Figure:
+    figure = ax.get_figure(root=True)
+    if figure is None:
+        raise InputError("These axes were removed from their figure.")
+    return figure
+
+
+def _ranks(m: int) -> np.ndarray:
+    """Ranks to draw: all of the first thousand, then ever wider apart."""
+    if m <= 4000:
+        return np.arange(1, m + 1)
+    return np.unique(np.concatenate([np.arange(1, 1001), np.geomspace(1001, m, 3000).astype(int)]))
+
+
+def _rank_steps(draws: int) -> np.ndarray:
+    """Ranks at which distribution functions are compared: all, or a hundred of them."""
+    return np.unique(np.linspace(0, draws - 1, min(draws, 100)).astype(int))
+
+
+def _uniform_band(
+    n: int, steps: np.ndarray, draws: int, *, prob: float = 0.95, simulations: int = 2000
+) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of n uniform ranks (0 to `draws`) up to each step: lower and upper ends of a band.
+
+    At each step the band is a binomial interval; its probability is such that `prob` of
+    simulated samples of ranks are within it at all steps (Sailynoja et al. 2022, section 2).
+    """
+    from scipy.stats import binom
+
+    z = (steps + 1) / (draws + 1)
+    rng = np.random.default_rng(0)
+    ranks = np.sort(rng.integers(0, draws + 1, size=(simulations, n)), axis=1)
+    counts = np.array([np.searchsorted(row, steps, side="right") for row in ranks])
+    below = binom.cdf(np.arange(n + 1)[:, None], n, z)
+    column = np.arange(len(steps))
+    at_most = below[counts, column]
+    at_least = 1 - np.where(counts > 0, below[np.maximum(counts - 1, 0), column], 0.0)
+    tail = float(np.quantile(np.minimum(at_most, at_least).min(axis=1), 1 - prob))
+    return binom.ppf(tail, n, z), binom.isf(tail, n, z)
+
+
+def _whisker(color: str, marker: str) -> dict[str, Any]:
+    return {
+        "linestyle": "none",
+        "marker": marker,
+        "markersize": 5.5,
+        "color": color,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.7,
+        "elinewidth": 1.5,
+        "zorder": 3,
+    }
+
+
+def _pips(ax: Axes, pip: np.ndarray, y: np.ndarray) -> None:
+    """Posterior inclusion probabilities in a column on the right."""
+    for row, value in zip(y, pip, strict=True):
+        text = "> 0.999" if value > 0.9995 else "< 0.001" if value < 0.0005 else f"{value:.3f}"
+        ax.annotate(
+            text,
+            (1, row),
+            xycoords=("axes fraction", "data"),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=INK,
+            gid="pip",
+        )
+    ax.annotate(
+        "PIP",
+        (1, 1),
+        xycoords="axes fraction",
+        xytext=(8, 5),
+        textcoords="offset points",
+        fontsize=9,
+        color=FAINT,
+    )
+
+
+def _h2_limits(mean: float, sd: float) -> tuple[float, float]:
+    """All of [0, 1], unless the posterior would be a needle there."""
+    if sd > 0.012:
+        return 0.0, 1.0
+    reach = max(10 * sd, 1e-4)
+    return max(mean - reach, 0.0), min(mean + reach, 1.0)
+
+
+def _reml(ax: Axes, h2: float, se: float, at: float, left: float, right: float) -> None:
+    """The REML estimate with 1.96 standard errors, under the density."""
+    whisker = None
+    label = f"REML: {h2:.2f}, on the boundary: no SE"
+    if np.isfinite(se):
+        low, high = h2 - 1.96 * se, h2 + 1.96 * se
+        whisker = [[h2 - max(low, left)], [min(high, right) - h2]]
+        label = f"REML: {h2:.2f}, with 1.96 SE: {low:.2f} to {high:.2f}"
+    style: dict[str, Any] = {
+        "marker": "o",
+        "markersize": 6.5,
+        "color": ACCENT,
+        "markeredgecolor": "white",
+    }
+    bars = ax.errorbar(
+        [h2], [at], xerr=whisker, elinewidth=1.6, linestyle="none", zorder=5, **style
+    )
+    bars.lines[0].set(clip_on=False, gid="reml")
+    # what the legend shows
+    ax.plot([], [], linewidth=1.6 if whisker else 0, label=label, **style)
+
+
+def _bar_at_zero(ax: Axes, mass: float, height: float, width: float) -> None:
+    """The posterior probability of h2 = 0, as a bar that would fill the height at 1."""
+    ax.bar([0], [mass * height], width=0.014 * width, color=DARK, zorder=5, gid="zero")
+    text = f"P($h^2$ = 0) {_probability(mass)}"
+    note = _note(ax, text, (0, max(mass, 0.12) * height), (8, 0), zorder=6)
+    note.set(fontsize=9, color=DARK, path_effects=_halo())
+
+
+def _probability(p: float) -> str:
+    return "< 0.0001" if p < 1e-4 else "> 0.9999" if p > 0.9999 else f"= {p:.4f}"

@@ -1,0 +1,482 @@
+"""Draws from the generative model: NUTS, its checks, and what is computed from the draws."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.conditional import Conditional
+from bayeslmm.errors import InputError
+from bayeslmm.generative import ModelData, build, density_pieces, model_data, pymc_model
+from bayeslmm.genotypes import Genotypes
+from bayeslmm.priors import R2D2, H2Prior, Horseshoe, Normal, SnpPrior, SpikeSlab, as_snp_prior
+from bayeslmm.provenance import provenance
+from bayeslmm.snps import SelectedSnps, selected_snps
+
+if TYPE_CHECKING:
+    import pymc as pm
+    import xarray as xr
+
+    from bayeslmm.lmm import LMM
+
+# Pointwise log-likelihoods cost two products with U of all draws: beyond this many
+# numbers they are made on request only.
+_LOGLIK_BY_DEFAULT = 20_000_000
+_compiled: dict[Any, Any] = {}
+_COMPILED_KEPT = 16
+# What keeps the geometry of a prior free of divergent transitions.
+_TARGET_ACCEPT: dict[type, float] = {Horseshoe: 0.99}
+
+
+class SamplingWarning(UserWarning):
+    """Draws that should not be used as they are; the message says why and what to do."""
+
+
+def sample(
+    model: LMM,
+    *,
+    snps: Any = None,
+    genotypes: Genotypes | None = None,
+    snp_prior: Any = "normal",
+    priors: Mapping[str, Any] | None = None,
+    draws: int = 1000,
+    tune: int = 500,
+    chains: int = 4,
+    seed: int | None = None,
+    target_accept: float | None = None,
+    sampler: Literal["nutpie", "pymc"] = "nutpie",
+    u: bool = False,
+    log_likelihood: bool | None = None,
+    posterior_predictive: bool = False,
+    progress: bool = False,
+) -> xr.DataTree:
+    """Sample the posterior with NUTS in the eigenbasis (see `LMM.sample`)."""
+    if model.basis is None:
+        raise InputError("Without kernel there is nothing to sample: use lmm.posterior().")
+    if sampler not in ("nutpie", "pymc"):
+        raise InputError(f"sampler='{sampler}' is unknown; expected 'nutpie' or 'pymc'.")
+    for name, value in (("draws", draws), ("tune", tune), ("chains", chains)):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, but is {value}.")
+    if target_accept is not None and not 0 < target_accept < 1:
+        raise InputError(f"target_accept must be in (0, 1), but is {target_accept:g}.")
+    seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+    selected = selected_snps(model, snps, genotypes)
+    chosen = as_snp_prior(snp_prior)
+    if isinstance(chosen, SpikeSlab):
+        if priors:
+            raise InputError(
+                "Spike-and-slab is computed exactly, with its own priors: drop priors=."
+            )
+        from bayeslmm.effects import spike_slab
+
+        tree = spike_slab(model, selected, chosen, draws=draws * chains, seed=seed)
+        return _complete(model, tree, selected, u, log_likelihood, posterior_predictive, seed)
+    data = model_data(model, selected)
+    if target_accept is None:
+        target_accept = _TARGET_ACCEPT.get(type(chosen), 0.8) if selected.ids else 0.8
+    settings = {"draws": draws, "tune": tune, "chains": chains, "target_accept": target_accept}
+    run = _sample_nutpie if sampler == "nutpie" else _sample_pymc
+    raw = run(
+        data, model.h2_prior, chosen, priors or {}, settings | {"seed": seed}, progress=progress
+    )
+    attrs = provenance() | {
+        "formula": model.formula,
+        "n": len(data.y),
+        "kappa": data.kappa,
+        "h2_prior": _h2_prior_in_words(model, chosen, selected, priors or {}),
+        "priors": "; ".join(f"{k} ~ {_described(p)}" for k, p in (priors or {}).items()),
+        "snp_prior": repr(chosen) if len(selected.ids) else "no SNPs",
+        "sampler": f"{sampler} NUTS",
+        "seed": seed,
+    }
+    tree = _tree(model, data, raw, attrs | settings)
+    check_sampling(tree)
+    return _complete(model, tree, selected, u, log_likelihood, posterior_predictive, seed)
+
+
+def _h2_prior_in_words(
+    model: LMM, snp_prior: SnpPrior, snps: SelectedSnps, priors: Mapping[str, Any]
+) -> str:
+    if {"h2", "sd_g", "s2_g"} & set(priors):
+        return "see priors"
+    return "see snp_prior" if isinstance(snp_prior, R2D2) and snps.ids else repr(model.h2_prior)
+
+
+def _described(prior: Any) -> str:
+    if getattr(prior, "owner", None) is None:
+        return repr(prior)
+    from pymc.printing import str_for_dist
+
+    return str_for_dist(prior)
+
+
+def _sample_nutpie(
+    data: ModelData,
+    h2_prior: H2Prior,
+    snp_prior: SnpPrior,
+    priors: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    *,
+    progress: bool,
+) -> xr.DataTree:
+    import nutpie
+
+    # One compilation serves every model of the same shape; only its data change.
+    key = (
+        len(data.covariates),
+        len(data.snps.ids),
+        snp_prior if len(data.snps.ids) else None,
+        h2_prior.parameters,
+        tuple(sorted(priors.items(), key=lambda item: item[0])),
+    )
+    reusable = all(_is_constant(prior) for prior in priors.values())
+    compiled = _compiled.get(key) if reusable else None
+    if compiled is None:
+        compiled = nutpie.compile_pymc_model(
+            build(data, "eigenbasis", h2_prior, snp_prior, priors), backend="numba"
+        )
+        if reusable:
+            if len(_compiled) >= _COMPILED_KEPT:
+                del _compiled[next(iter(_compiled))]
+            _compiled[key] = compiled
+    else:
+        new = {
+            "y_obs": data.y_rotated,
+            "C": data.C_rotated,
+            "S": data.S,
+            "kappa": np.asarray(data.kappa),
+            "sd_y": np.asarray(data.sd_y),
+            "C_scale": data.C_scale,
+            "C_mean": data.C_mean,
+            "constant": data.constant,
+            "y_mean": np.asarray(data.y_mean),
+        }
+        if len(data.snps.ids):
+            new |= {"X": data.X_rotated, "x_sd": data.snps.sd, "snp_axes": data.snp_axes}
+        if h2_prior.parameters is None:
+            new["h2_density"] = density_pieces(h2_prior)
+        known = {variable.name for variable in compiled.shared_var_keys}
+        new = {name: value for name, value in new.items() if name in known}
+        compiled = compiled.with_data(**new)
+    return nutpie.sample(compiled, **settings, save_warmup=False, progress_bar=progress)
+
+
+def _is_constant(prior: Any) -> bool:
+    """Whether a prior is the same whenever it is used: a PyMC distribution without data."""
+    from pytensor.compile.sharedvalue import SharedVariable
+    from pytensor.graph.traversal import ancestors
+    from pytensor.tensor.random.variable import RandomGeneratorSharedVariable
+    from pytensor.tensor.variable import TensorVariable
+
+    return isinstance(prior, TensorVariable) and not any(
+        isinstance(node, SharedVariable) and not isinstance(node, RandomGeneratorSharedVariable)
+        for node in ancestors([prior])
+    )
+
+
+def _sample_pymc(
+    data: ModelData,
+    h2_prior: H2Prior,
+    snp_prior: SnpPrior,
+    priors: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    *,
+    progress: bool,
+) -> xr.DataTree:
+    import pymc as pm
+
+    with build(data, "eigenbasis", h2_prior, snp_prior, priors):
+        return pm.sample(
+            draws=settings["draws"],
+            tune=settings["tune"],
+            chains=settings["chains"],
+            random_seed=settings["seed"],
+            target_accept=settings["target_accept"],
+            nuts_sampler="pymc",
+            progressbar=progress,
+            compute_convergence_checks=False,
+        )
+
+
+def sample_model(
+    pymc_model: pm.Model,
+    *,
+    draws: int = 1000,
+    tune: int = 500,
+    chains: int = 4,
+    target_accept: float = 0.8,
+    seed: int | None = None,
+    progress: bool = False,
+) -> xr.DataTree:
+    """Sample any PyMC model with nutpie, and check the draws: for models changed by hand.
+
+    Returns
+    -------
+    DataTree
+        As nutpie returns it, provenance in its attributes.
+    """
+    import nutpie
+
+    seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+    tree = nutpie.sample(
+        nutpie.compile_pymc_model(pymc_model, backend="numba"),
+        draws=draws,
+        tune=tune,
+        chains=chains,
+        seed=seed,
+        target_accept=target_accept,
+        save_warmup=False,
+        progress_bar=progress,
+    )
+    tree.attrs |= provenance() | {"seed": seed}
+    check_sampling(tree)
+    return tree
+
+
+def check_sampling(tree: xr.DataTree) -> None:
+    """Warn, in words, of divergences, of high r-hat and of few effective draws."""
+    from arviz_stats.base import array_stats
+
+    problems = []
+    diverging = tree["sample_stats"].dataset.get("diverging")
+    count = int(diverging.sum()) if diverging is not None else 0
+    if count:
+        problems.append(
+            f"{count:,} divergent transitions: part of the posterior was not reached. Raise "
+            "target_accept (0.95, 0.99), use a less heavy-tailed prior, or leave out SNPs in "
+            "complete LD"
+        )
+    posterior = tree["posterior"].dataset
+    worst_rhat, worst_ess = ("", 0.0), ("", np.inf)
+    for name in ("h2", "s2", "b", "beta"):
+        if name not in posterior:
+            continue
+        values = posterior[name].to_numpy().reshape(*posterior[name].shape[:2], -1)
+        for j in range(values.shape[2]):
+            if np.ptp(values[..., j]) == 0:
+                continue
+            rhat, ess = array_stats.rhat(values[..., j]), array_stats.ess(values[..., j])
+            worst_rhat = max(worst_rhat, (name, float(rhat)), key=lambda item: item[1])
+            worst_ess = min(worst_ess, (name, float(ess)), key=lambda item: item[1])
+    if posterior.sizes["chain"] > 1 and worst_rhat[1] > 1.01:
+        problems.append(
+            f"r-hat {worst_rhat[1]:.3f} for {worst_rhat[0]} (at most 1.01 is good): the chains "
+            "disagree. Sample longer (draws, tune)"
+        )
+    if worst_ess[1] < 400:
+        problems.append(
+            f"only {worst_ess[1]:.0f} effective draws of {worst_ess[0]} (400 are wanted). "
+            "Raise draws, or use lmm.posterior() where no other prior is needed"
+        )
+    if problems:
+        warnings.warn("; ".join(problems) + ".", SamplingWarning, stacklevel=3)
+
+
+# -- what comes back -----------------------------------------------------------------------------
+
+
+def _tree(model: LMM, data: ModelData, raw: xr.DataTree, attrs: dict[str, Any]) -> xr.DataTree:
+    import xarray as xr
+
+    values = raw["posterior"].dataset
+    dims = {"b": ["covariate"], "beta": ["snp"], "beta_std": ["snp"]}
+    wanted = ["h2", "s2_g", "s2_e", "s2", "sd", "b", "beta", "beta_std"]
+    extra = [name for name in ("tau", "lambda", "r2", "share") if name in values]
+    arrays = {}
+    for name in [w for w in wanted if w in values] + extra:
+        named = dims.get(name) or (["snp"] if name == "lambda" else [])
+        if name == "share":
+            named = ["part"]
+        arrays[name] = (["chain", "draw", *named], values[name].to_numpy())
+    if "sd" not in arrays:
+        arrays["sd"] = (["chain", "draw"], np.sqrt(values["s2"].to_numpy()))
+    coords: dict[str, Any] = {
+        "chain": np.arange(values.sizes["chain"]),
+        "draw": np.arange(values.sizes["draw"]),
+        "covariate": data.covariates,
+    }
+    if len(data.snps.ids):
+        coords["snp"] = data.snps.ids
+    if "share" in arrays:
+        coords["part"] = [*data.snps.ids, "polygenic"]
+    stats = raw["sample_stats"].dataset
+    kept = [
+        name
+        for name in (
+            "diverging",
+            "energy",
+            "logp",
+            "lp",
+            "n_steps",
+            "tree_depth",
+            "depth",
+            "step_size",
+        )
+        if name in stats
+    ]
+    return xr.DataTree.from_dict(
+        {
+            "/": xr.Dataset(attrs=attrs),
+            "posterior": xr.Dataset(arrays, coords, attrs),
+            "sample_stats": xr.Dataset(
+                {name: (["chain", "draw"], stats[name].to_numpy()) for name in kept},
+                {"chain": coords["chain"], "draw": coords["draw"]},
+            ),
+            **model._data_groups(),
+        }
+    )
+
+
+def _complete(
+    model: LMM,
+    tree: xr.DataTree,
+    snps: SelectedSnps,
+    u: bool,
+    log_likelihood: bool | None,
+    posterior_predictive: bool,
+    seed: int,
+) -> xr.DataTree:
+    """Add u, the pointwise log-likelihood and replicated data to the draws."""
+    import xarray as xr
+
+    posterior = tree["posterior"].dataset
+    chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
+    n = len(model.y)
+    per_draw = Conditional(model, posterior, snps)
+    rng = np.random.default_rng([seed, 1])
+    coords = {"chain": posterior.chain, "draw": posterior.draw, "sample": list(model.ids)}
+    dims = ["chain", "draw", "sample"]
+    if log_likelihood is None:
+        log_likelihood = n * chains * draws <= _LOGLIK_BY_DEFAULT
+    if len(snps.ids):
+        tree["constant_data"] = xr.DataTree(
+            tree["constant_data"]
+            .dataset.assign(
+                X=(("sample", "snp"), snps.x), eaf=("snp", snps.eaf), x_sd=("snp", snps.sd)
+            )
+            .assign_coords(snp=snps.ids, effect_allele=("snp", snps.ea))
+        )
+    shape = (chains, draws, n)
+    if u:
+        tree["posterior"] = xr.DataTree(
+            posterior.assign(u=(dims, per_draw.draw_u(rng).reshape(shape))).assign_coords(
+                sample=list(model.ids)
+            )
+        )
+    if log_likelihood:
+        values = per_draw.log_likelihood().reshape(shape)
+        tree["log_likelihood"] = xr.DataTree(xr.Dataset({"y": (dims, values)}, coords))
+    if posterior_predictive:
+        values = per_draw.replicate(rng).reshape(shape)
+        tree["posterior_predictive"] = xr.DataTree(xr.Dataset({"y": (dims, values)}, coords))
+    return tree
+
+
+def prior_predictive(
+    model: LMM,
+    *,
+    snps: Any = None,
+    genotypes: Genotypes | None = None,
+    snp_prior: Any = "normal",
+    priors: Mapping[str, Any] | None = None,
+    draws: int = 500,
+    seed: int | None = None,
+) -> xr.DataTree:
+    """Draws from the prior, and phenotypes that it predicts (see `LMM.prior_predictive`)."""
+    import pymc as pm
+    import xarray as xr
+
+    seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+    pymc_version = pymc_model(
+        model, snps=snps, genotypes=genotypes, snp_prior=snp_prior, priors=priors
+    )
+    tree = pm.sample_prior_predictive(draws, model=pymc_version, random_seed=seed)
+    assert model.basis is not None
+    rotated = tree["prior_predictive"]["y_rotated"].to_numpy()
+    y = model.basis.unrotate(rotated.reshape(-1, rotated.shape[-1]).T).T.reshape(rotated.shape)
+    data = model_data(model, selected_snps(model, snps, genotypes))
+    prior = tree["prior"].dataset
+    names = [
+        name
+        for name in ("h2", "sd", "s2", "s2_g", "s2_e", "b", "beta", "beta_std")
+        if name in prior
+    ]
+    predicted = xr.Dataset(
+        {"y": (("chain", "draw", "sample"), y + data.y_mean)},
+        {"chain": prior.chain, "draw": prior.draw, "sample": data.samples},
+    )
+    attrs = provenance() | {"formula": model.formula, "seed": seed}
+    return xr.DataTree.from_dict(
+        {
+            "/": xr.Dataset(attrs=attrs),
+            "prior": prior[names],
+            "prior_predictive": predicted,
+            **model._data_groups(),
+        }
+    )
+
+
+def prior_sensitivity(
+    model: LMM,
+    tree: xr.DataTree,
+    *,
+    snps: Any = None,
+    genotypes: Genotypes | None = None,
+    snp_prior: Any = "normal",
+    priors: Mapping[str, Any] | None = None,
+    var_names: Iterable[str] = ("h2", "s2"),
+) -> pd.DataFrame:
+    """Power-scaling sensitivity of the posterior (see `LMM.prior_sensitivity`)."""
+    import arviz as az
+    import xarray as xr
+
+    selected = selected_snps(model, snps, genotypes)
+    posterior = tree["posterior"].dataset
+    shape = (posterior.sizes["chain"], posterior.sizes["draw"])
+    joint = Conditional(model, posterior, selected).joint_log_likelihood().reshape(shape)
+    log_prior = _log_prior(model, posterior, selected, as_snp_prior(snp_prior), priors or {})
+    dims = ("chain", "draw")
+    coords = {"chain": posterior.chain, "draw": posterior.draw}
+    scaled = xr.DataTree.from_dict(
+        {
+            "posterior": posterior,
+            "log_likelihood": xr.Dataset({"joint": (dims, joint)}, coords),
+            "log_prior": xr.Dataset({"prior": (dims, log_prior)}, coords),
+        }
+    )
+    return az.psense_summary(scaled, var_names=list(var_names))
+
+
+def _log_prior(
+    model: LMM,
+    posterior: xr.Dataset,
+    snps: SelectedSnps,
+    snp_prior: SnpPrior,
+    priors: Mapping[str, Any],
+) -> np.ndarray:
+    """Log prior density of each draw, over the variables that the draws determine."""
+    import pymc as pm
+    from pytensor.compile.maker import function as compile_function
+
+    data = model_data(model, snps)
+    pymc_version = build(data, "eigenbasis", model.h2_prior, snp_prior, priors)
+    draws = {name: posterior[name].to_numpy() for name in posterior.data_vars}
+    draws["b_std"] = data.centered_effects(draws["b"]) * data.C_scale / data.sd_y
+    draws |= {"sd_e": np.sqrt(draws["s2_e"]), "sd_g": np.sqrt(draws["s2_g"] * data.kappa)}
+    if "beta_std" in draws and isinstance(snp_prior, Normal):
+        draws["beta_z"] = draws["beta_std"] / snp_prior.phi
+    total: Any = 0.0
+    for variable in pymc_version.free_RVs:
+        if variable.name not in draws:
+            continue
+        value = variable.clone()
+        logp = pm.logp(variable, value).sum()
+        function = compile_function([value], logp)
+        flat = draws[variable.name].reshape(-1, *draws[variable.name].shape[2:])
+        total = total + np.array([function(row) for row in flat])
+    return np.asarray(total).reshape(posterior.sizes["chain"], posterior.sizes["draw"])

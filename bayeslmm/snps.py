@@ -1,0 +1,117 @@
+"""Selected SNPs of a model: found by id, aligned, centred."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.basis import Eigenbasis
+from bayeslmm.errors import InputError, listing
+from bayeslmm.genotypes import Genotypes
+
+if TYPE_CHECKING:
+    from bayeslmm.lmm import LMM
+
+
+@dataclass(frozen=True)
+class SelectedSnps:
+    """k SNPs of a model's samples.
+
+    Attributes
+    ----------
+    ids : list of str
+        Variant ids, in the order asked for.
+    x : ndarray, shape (n, k)
+        Dosages of the effect allele, centred, missing at the mean.
+    sd : ndarray, shape (k,)
+        Standard deviation of the dosage.
+    eaf : ndarray, shape (k,)
+        Frequency of the effect allele.
+    ea : list of str
+        Effect alleles.
+    """
+
+    ids: list[str]
+    x: np.ndarray
+    sd: np.ndarray
+    eaf: np.ndarray
+    ea: list[str]
+
+
+def selected_snps(model: LMM, snps: Any, genotypes: Genotypes | None = None) -> SelectedSnps:
+    """Find SNPs for a model's samples.
+
+    Parameters
+    ----------
+    model : LMM
+        Its samples and, through its kernel, its genotypes.
+    snps : None, variant ids, or DataFrame (samples x SNPs) of dosages
+        Which SNPs; None is none.
+    genotypes : Genotypes, optional
+        Where ids are looked up; by default the genotypes that the kernel was made of.
+
+    Raises
+    ------
+    InputError
+        For ids that are absent or not unique, monomorphic SNPs, and samples without
+        genotypes.
+    """
+    n = len(model.y)
+    if snps is None:
+        empty = np.empty(0)
+        return SelectedSnps([], np.empty((n, 0)), empty, empty, [])
+    if isinstance(snps, pd.DataFrame):
+        index = snps.index.astype(str)
+        absent = model.ids.difference(index)
+        if len(absent):
+            raise InputError(
+                f"The SNP table lacks {len(absent):,} of {n:,} analysed samples: {listing(absent)}."
+            )
+        table = snps.set_axis(index, axis=0).loc[model.ids]
+        genotypes = Genotypes.from_array(
+            table.to_numpy(dtype=np.float64), list(table.index), [str(c) for c in table.columns]
+        )
+        wanted = list(genotypes.variants.id)
+    else:
+        wanted = [snps] if isinstance(snps, str) else [str(s) for s in snps]
+        genotypes = genotypes if genotypes is not None else _kernel_genotypes(model)
+    if len(set(wanted)) < len(wanted):
+        twice = pd.Index(wanted)[pd.Index(wanted).duplicated()]
+        raise InputError(f"SNPs are named twice: {listing(twice.unique())}.")
+    if not wanted:
+        return selected_snps(model, None)
+    chosen = genotypes.select(variants=wanted)
+    if chosen.variants.id.duplicated().any():
+        twice = chosen.variants.id[chosen.variants.id.duplicated()]
+        raise InputError(f"Variant ids that name several variants: {listing(twice.unique())}.")
+    if not chosen.samples.index.equals(model.ids):
+        chosen = chosen.select(samples=model.ids)
+    block = chosen.centered_block(0, chosen.n_variants, np.float64)
+    order = pd.Index(chosen.variants.id).get_indexer(pd.Index(wanted))
+    constant = block.sum_sq[order] == 0
+    if constant.any():
+        raise InputError(
+            f"SNPs are monomorphic among the {n:,} analysed samples: "
+            f"{listing(np.array(wanted)[constant])}. Leave them out."
+        )
+    return SelectedSnps(
+        wanted,
+        np.ascontiguousarray(block.x[order].T),
+        np.sqrt(block.sum_sq[order] / n),
+        block.eaf[order],
+        list(chosen.variants.ea.iloc[order]),
+    )
+
+
+def _kernel_genotypes(model: LMM) -> Genotypes:
+    kernel = model._kernel
+    source = kernel.grm if isinstance(kernel, Eigenbasis) else kernel
+    if source is None or source.genotypes is None:
+        raise InputError(
+            "SNPs are given by id, but the kernel does not know its genotypes (it was read from a "
+            "file, or given): pass genotypes=."
+        )
+    return source.genotypes

@@ -436,7 +436,8 @@ def _unique_index(data: pd.DataFrame) -> pd.DataFrame:
         raise InputError(f"The phenotype table has {int(ids.isna().sum()):,} rows without id.")
     if ids.has_duplicates:
         raise InputError(
-            f"The phenotype table has samples twice: {listing(ids[ids.duplicated()].unique())}."
+            f"The phenotype table has samples twice: {listing(ids[ids.duplicated()].unique())}. "
+            "Several records of each individual are for bl.RepeatedLMM."
         )
     return data.set_axis(pd.Index(ids, name="id"), axis=0)
 

@@ -32,6 +32,8 @@ class Conditional:
     def __init__(self, model: LMM, posterior: xr.Dataset, snps: SelectedSnps) -> None:
         if model.basis is None:
             raise InputError("Without kernel there are no random effects.")
+        if "s2_g" not in posterior or posterior["b"].shape[-1] != model.C.shape[1]:
+            raise InputError("These draws are of another model: covariates differ.")
         self.basis = model.basis
         self.S = np.asarray(model.basis.values)
         self.s2_g = posterior["s2_g"].to_numpy().reshape(-1)
@@ -121,7 +123,7 @@ class Conditional:
         """One draw of u given y and each draw, shape (draws, n): exact, diagonal on the basis."""
         out = np.empty((len(self.s2_g), len(self.S)))
         for part, residual, genetic, s2_e in self.pieces():
-            gain = genetic / (genetic + s2_e)
+            gain = genetic / np.maximum(genetic + s2_e, 1e-300)
             z = gain * residual + np.sqrt(gain * s2_e) * rng.standard_normal(gain.shape)
             out[part] = self.basis.unrotate(z).T
         return out

@@ -241,7 +241,7 @@ class SpikeSlabPosterior:
                 L = np.linalg.cholesky(A)
                 noise = rng.standard_normal((len(rows), len(members)))
                 values_here = mean + scale * np.linalg.solve(L.T, noise.T).T
-                beta[np.ix_(rows, members)] = values_here
+                beta[np.ix_(rows, members)] = values_here / scale
                 included[np.ix_(rows, members)] = True
                 # b given beta: generalised least squares of what the SNPs leave.
                 shift = np.linalg.solve(

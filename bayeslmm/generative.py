@@ -165,9 +165,9 @@ def pymc_model(
         sd_g and sd_e (or s2_g and s2_e); b; beta_std. sd_g is the standard deviation
         of the genetic values, sqrt(s2_g kappa).
     observe : bool
-        Whether to add the observed variable. Without it the model has the nodes
-        ``mean`` and ``noise_sd`` (and the data ``y_obs``), for your own observation
-        model of the rotated phenotype.
+        Whether to add the observed variable. Without it the model has the node ``mean``
+        (C b + X beta), the data ``y_obs``, and ``noise_sd`` in the eigenbasis form or u
+        in the explicit one, for an observation model of your own.
 
     Returns
     -------
@@ -248,6 +248,9 @@ def build(
             beta = pm.Deterministic("beta", beta_std * sd / x_sd, dims="snp")
             mean = mean + pt.dot(X, beta)
 
+        if not observe:
+            pm.Deterministic("mean", mean, dims=rows)
+
         # y = C b + X beta + u + e, in one of three forms.
         if form == "explicit":
             U = pm.Data("U", np.asarray(basis.vectors), dims=("sample", "eigenvector"))
@@ -266,7 +269,6 @@ def build(
             if observe:
                 pm.Normal("y_rotated", mean, noise_sd, observed=y, dims=rows)
             else:
-                pm.Deterministic("mean", mean, dims=rows)
                 pm.Deterministic("noise_sd", noise_sd, dims=rows)
     return model
 
@@ -476,11 +478,11 @@ def _variable(
         return _of_shape(prior.create_variable(name), name, dims)
     if isinstance(prior, TensorVariable):
         model = pm.modelcontext(None)
-        size = () if dims is None else (len(model.coords[dims] or ()),)
-        if prior.ndim < len(size):
-            from pymc.distributions.shape_utils import change_dist_size
+        from pymc.distributions.shape_utils import change_dist_size
 
-            prior = change_dist_size(prior, size)
+        # A new variable each time: one distribution may be the prior of several.
+        size = () if dims is None else (len(model.coords[dims] or ()),)
+        prior = change_dist_size(_of_shape(prior, name, dims if prior.ndim else None), size)
         return model.register_rv(prior, name, dims=None if dims is None else (dims,))
     if callable(prior):
         return _of_shape(prior(name), name, dims)

@@ -413,8 +413,16 @@ class LMM:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         density = None if self.basis is None else self.h2_posterior(s2_prior=s2_prior)
         rng = np.random.default_rng(seed)
-        values = self.draw_posterior(draws, rng, density=density, u=u, s2_prior=s2_prior)
-        return self._tree(values, self._attrs(density, s2_prior, seed))
+        values = self.draw_posterior(draws, rng, density=density, s2_prior=s2_prior)
+        attrs = self._attrs(density, s2_prior, seed)
+        tree = self._tree(values, attrs)
+        if not u:
+            return tree
+        from bayeslmm.conditional import Conditional
+        from bayeslmm.snps import selected_snps
+
+        given = Conditional(self, tree["posterior"].dataset, selected_snps(self, None))
+        return self._tree(values | {"u": given.draw_u(rng)}, attrs)
 
     def draw_posterior(
         self,
@@ -422,7 +430,6 @@ class LMM:
         rng: np.random.Generator,
         *,
         density: UnitDensity | None = None,
-        u: bool = False,
         s2_prior: tuple[float, float] = (0.0, 0.0),
     ) -> dict[str, np.ndarray]:
         """The draws of `posterior` as plain arrays, first axis the draws.
@@ -432,17 +439,13 @@ class LMM:
         data = self.rotated
         if density is None and self.basis is not None:
             density = self.h2_posterior(s2_prior=s2_prior)
-        if density is None:
-            h2 = np.zeros(draws)
-            terms = likelihood.terms(data, h2)
-        else:
-            h2 = density.draw(draws, rng)
-            terms = _terms_at(data, density, h2)
+        h2 = np.zeros(draws) if density is None else density.draw(draws, rng)
+        Q, b, L = _conditionals_at(data, density, h2)
         total = data.df + s2_prior[0]
-        s2 = (terms.Q + s2_prior[0] * s2_prior[1]) / rng.chisquare(total, size=draws)
+        s2 = (Q + s2_prior[0] * s2_prior[1]) / rng.chisquare(total, size=draws)
         noise = rng.standard_normal((draws, data.C.shape[1], 1))
-        shift = np.linalg.solve(np.swapaxes(terms.L, 1, 2), noise)[..., 0]
-        orthonormal = terms.b + np.sqrt(s2)[:, None] * shift
+        shift = np.linalg.solve(np.swapaxes(L, 1, 2), noise)[..., 0]
+        orthonormal = b + np.sqrt(s2)[:, None] * shift
         values = {
             "h2": h2,
             "s2_g": s2 * h2 / data.kappa,
@@ -450,23 +453,7 @@ class LMM:
             "s2": s2,
             "b": data.b_ols + orthonormal @ data.to_covariates.T,
         }
-        if u:
-            values["u"] = self._draw_u(h2, s2, orthonormal, rng)
         return values
-
-    def _draw_u(
-        self, h2: np.ndarray, s2: np.ndarray, b: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        """u given the other parameters, shape (draws, n): diagonal on the basis."""
-        data = self.rotated
-        if self.basis is None:
-            return np.zeros((len(h2), data.n))
-        h = h2[:, None]
-        d = np.maximum(1 + h * (data.s - 1), 1e-300)
-        gain = h * data.s / d
-        z = gain * (data.y - b @ data.C.T)
-        z += np.sqrt(s2[:, None] * gain * (1 - h)) * rng.standard_normal(z.shape)
-        return self.basis.unrotate(z.T).T
 
     def _attrs(
         self, density: UnitDensity | None, s2_prior: tuple[float, float], seed: Any
@@ -825,13 +812,12 @@ class LMM:
                 raise InputError(f"The new covariates lack samples or columns: {listing(absent)}.")
             data = table.loc[ids, list(names)].to_numpy()
         given = np.empty((len(ids), 0)) if data is None else np.asarray(data, dtype=np.float64)
-        C = np.column_stack([np.ones(len(ids)), given])
-        if C.shape != (len(ids), self.C.shape[1]):
+        if given.shape != (len(ids), self.C.shape[1] - 1):
             raise InputError(
                 f"New covariates have shape {given.shape}; expected "
                 f"({len(ids)}, {self.C.shape[1] - 1}): {listing(self.C.columns[1:], 20)}."
             )
-        return C
+        return np.column_stack([np.ones(len(ids)), given])
 
     # -- the genome ------------------------------------------------------------------------
 
@@ -894,32 +880,27 @@ def _design(
     return design_from_formula(formula, data, kernel_ids, missing=missing)
 
 
-def _terms_at(data: likelihood.Rotated, density: UnitDensity, h2: np.ndarray) -> likelihood.Terms:
-    """The likelihood's pieces at draws of h2, interpolated from the quadrature's nodes.
+def _conditionals_at(
+    data: likelihood.Rotated, density: UnitDensity | None, h2: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Q (N,), b (N, c) and L (N, c, c) of the likelihood at draws of h2, shape (N,).
 
-    Draws at exactly 0 (a point mass) are evaluated; so are all where n or the number of
-    draws is too small for interpolation to save anything.
+    Many draws are interpolated from the quadrature's nodes, where these are smooth; draws at
+    exactly 0 (a point mass) are evaluated.
     """
-    if len(h2) <= len(density.x):
-        return likelihood.terms(data, h2)
-    at_nodes = likelihood.terms(data, density.x)
+    if density is None or len(h2) <= len(density.x):
+        t = likelihood.terms(data, h2)
+        return t.Q, t.b, t.L
     c = data.C.shape[1]
-    columns = np.column_stack(
-        [
-            at_nodes.logdet,
-            np.log(at_nodes.Q),
-            at_nodes.logdet_d,
-            at_nodes.b,
-            at_nodes.L.reshape(-1, c * c),
-        ]
-    )
-    found = density.interpolate(columns, h2)
-    zero = h2 == 0
-    if zero.any():
-        t = likelihood.terms(data, np.zeros(1))
-        found[zero] = np.concatenate([t.logdet, np.log(t.Q), t.logdet_d, t.b.ravel(), t.L.ravel()])
-    b, L = found[:, 3 : 3 + c], found[:, 3 + c :].reshape(-1, c, c)
-    return likelihood.Terms(found[:, 0], np.exp(found[:, 1]), found[:, 2], b, L)
+
+    def columns(at: np.ndarray) -> np.ndarray:
+        t = likelihood.terms(data, at)
+        return np.column_stack([np.log(t.Q), t.b, t.L.reshape(-1, c * c)])
+
+    found = density.interpolate(columns(density.x), h2)
+    if (h2 == 0).any():
+        found[h2 == 0] = columns(np.zeros(1))
+    return np.exp(found[:, 0]), found[:, 1 : 1 + c], found[:, 1 + c :].reshape(-1, c, c)
 
 
 def maximise(function: Callable[[np.ndarray], np.ndarray]) -> float:

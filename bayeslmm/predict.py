@@ -212,14 +212,11 @@ def _summary(
 
 def _conditional(model: LMM, tree: xr.DataTree) -> Conditional:
     posterior = tree["posterior"].dataset
-    n = posterior["b"].shape[-1]
-    if n != model.C.shape[1] or "s2_g" not in posterior:
-        raise InputError("These draws are of another model: covariates differ.")
-    if "beta" not in posterior:
-        return Conditional(model, posterior, selected_snps(model, None))
     constant = tree["constant_data"].dataset
     if list(constant["sample"].to_numpy()) != list(model.ids):
         raise InputError("These draws are of another model: samples differ.")
+    if "beta" not in posterior:
+        return Conditional(model, posterior, selected_snps(model, None))
     snps = SelectedSnps(
         ids=[str(snp) for snp in posterior.snp.to_numpy()],
         x=constant["X"].to_numpy(),

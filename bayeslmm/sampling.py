@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -377,6 +379,18 @@ def _complete(
     return tree
 
 
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Leave out what a library's logger tells below warnings."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def prior_predictive(
     model: LMM,
     *,
@@ -395,7 +409,8 @@ def prior_predictive(
     pymc_version = pymc_model(
         model, snps=snps, genotypes=genotypes, snp_prior=snp_prior, priors=priors
     )
-    tree = pm.sample_prior_predictive(draws, model=pymc_version, random_seed=seed)
+    with _quiet("pymc.sampling.forward"):
+        tree = pm.sample_prior_predictive(draws, model=pymc_version, random_seed=seed)
     assert model.basis is not None
     rotated = tree["prior_predictive"]["y_rotated"].to_numpy()
     y = model.basis.unrotate(rotated.reshape(-1, rotated.shape[-1]).T).T.reshape(rotated.shape)
@@ -449,7 +464,12 @@ def prior_sensitivity(
             "log_prior": xr.Dataset({"prior": (dims, log_prior)}, coords),
         }
     )
-    return az.psense_summary(scaled, var_names=list(var_names))
+    names = list(var_names)
+    if np.ptp(log_prior) > 0:
+        return az.psense_summary(scaled, var_names=names)
+    # A flat prior stays what it is when raised to a power; ArviZ would raise an error.
+    scaled["log_prior"] = scaled["log_likelihood"]
+    return az.psense_summary(scaled, var_names=names).assign(prior=0.0, diagnosis="✓")
 
 
 def _log_prior(
@@ -462,6 +482,8 @@ def _log_prior(
     """Log prior density of each draw, over the variables that the draws determine."""
     import pymc as pm
     from pytensor.compile.maker import function as compile_function
+    from pytensor.graph.replace import vectorize_graph
+    from pytensor.tensor.type import TensorType
 
     data = model_data(model, snps)
     pymc_version = build(data, "eigenbasis", model.h2_prior, snp_prior, priors)
@@ -474,9 +496,11 @@ def _log_prior(
     for variable in pymc_version.free_RVs:
         if variable.name not in draws:
             continue
-        value = variable.clone()
-        logp = pm.logp(variable, value).sum()
-        function = compile_function([value], logp)
+        value = variable.type()
+        values = TensorType("float64", shape=(None, *value.type.shape))()
+        logp = vectorize_graph(pm.logp(variable, value).sum(), {value: values})
+        # Evaluated once: not worth a compilation.
+        function = compile_function([values], logp, mode="FAST_COMPILE")
         flat = draws[variable.name].reshape(-1, *draws[variable.name].shape[2:])
-        total = total + np.array([function(row) for row in flat])
+        total = total + function(flat)
     return np.asarray(total).reshape(posterior.sizes["chain"], posterior.sizes["draw"])

@@ -5,6 +5,7 @@ import dense
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
@@ -12,8 +13,10 @@ from scipy import optimize, stats
 import bayeslmm as bl
 from bayeslmm import likelihood
 from bayeslmm.basis import Eigenbasis
+from bayeslmm.conditional import Conditional
 from bayeslmm.errors import InputError
-from bayeslmm.lmm import _terms_at
+from bayeslmm.lmm import _conditionals_at
+from bayeslmm.snps import selected_snps
 
 pytestmark = pytest.mark.algebra
 
@@ -279,10 +282,16 @@ def test_random_effects_equal_dense(case):
 def test_random_effects_at_the_ends():
     y, C, K = dense.CASES[1].make()
     lmm = model(y, C, K)
-    data = lmm.rotated
-    ends = np.array([0.0, 1.0])
-    b = likelihood.terms(data, ends).b
-    u = lmm._draw_u(ends, np.ones(2), b, np.random.default_rng(1))
+    columns = list(lmm.C.columns)
+    ends = xr.Dataset(
+        {
+            "s2_g": (("chain", "draw"), [[0.0, 1.0]]),
+            "s2_e": (("chain", "draw"), [[1.0, 0.0]]),
+            "b": (("chain", "draw", "covariate"), np.zeros((1, 2, len(columns)))),
+        },
+        {"covariate": columns},
+    )
+    u = Conditional(lmm, ends, selected_snps(lmm, None)).draw_u(np.random.default_rng(1))
     assert (u[0] == 0).all()
     assert np.isfinite(u[1]).all()
 
@@ -414,10 +423,11 @@ def test_without_kernel():
         assert fit.loglik == pytest.approx(
             dense.reml_loglik(y, C, fit.s2_e * np.eye(len(y))), rel=1e-10
         )
-    tree = lmm.posterior(40_000, u=True, seed=1)
+    with pytest.raises(InputError, match="no random effects"):
+        lmm.posterior(10, u=True)
+    tree = lmm.posterior(40_000, seed=1)
     posterior = tree.posterior
     assert (posterior.h2 == 0).all()
-    assert (posterior.u == 0).all()
     df = len(y) - C.shape[1]
     # Student's t: the textbook posterior
     t = (posterior.b.to_numpy().reshape(-1, len(b)) - b) / se
@@ -720,16 +730,15 @@ def test_likelihood_at_draws_is_interpolated_without_loss(case):
     h2 = density.draw(4000, np.random.default_rng(1))
     assert len(h2) > len(density.x), "else nothing is interpolated"
     assert (h2 == 0).any()
-    found, expected = _terms_at(lmm.rotated, density, h2), likelihood.terms(lmm.rotated, h2)
+    Q, b, L = _conditionals_at(lmm.rotated, density, h2)
+    expected = likelihood.terms(lmm.rotated, h2)
     # 1e-4 of a standard deviation: a million draws would not show it
     limit = 1e-4
-    for name in ("logdet", "logdet_d"):
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=limit)
-    np.testing.assert_allclose(found.Q, expected.Q, rtol=limit)
+    np.testing.assert_allclose(Q, expected.Q, rtol=limit)
     # Entries of L are of different size; what matters is the spread that they give to b.
-    whitened = np.linalg.solve(expected.L, found.L)
+    whitened = np.linalg.solve(expected.L, L)
     np.testing.assert_allclose(
         whitened, np.broadcast_to(np.eye(case.c), whitened.shape), atol=limit
     )
-    off = np.einsum("gij,gi->gj", expected.L, found.b - expected.b)
+    off = np.einsum("gij,gi->gj", expected.L, b - expected.b)
     assert np.abs(off / np.sqrt(expected.Q / lmm.rotated.df)[:, None]).max() < limit

@@ -355,10 +355,12 @@ def _check_symmetric(K: np.ndarray, samples: pd.Index) -> None:
 
 
 def _expected_time(n: int) -> str:
-    """Time of a decomposition, from a small product timed here (about 20 n^3 flops' worth)."""
+    """Time of a decomposition, from small products timed here (about 20 n^3 flops' worth)."""
     a = np.ones((512, 512))
-    a @ a
-    start = time.perf_counter()
-    a @ a
-    seconds = 20 * n**3 / (2 * 512**3) * (time.perf_counter() - start)
+    spent = []
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ a
+        spent.append(time.perf_counter() - start)
+    seconds = 20 * n**3 / (2 * 512**3) * min(spent)
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -163,7 +164,8 @@ def pymc_model(
         pymc-extras ``Prior``, or a callable that is given the variable's name inside
         the model and returns it. Names: h2 and sd (or s2); or instead of these two
         sd_g and sd_e (or s2_g and s2_e); b; beta_std. sd_g is the standard deviation
-        of the genetic values, sqrt(s2_g kappa).
+        of the genetic values, sqrt(s2_g kappa). A prior of b is that of the effects as
+        they are reported, of covariates and phenotype that are not centred.
     observe : bool
         Whether to add the observed variable. Without it the model has the node ``mean``
         (C b + X beta), the data ``y_obs``, and ``noise_sd`` in the eigenbasis form or u
@@ -360,8 +362,10 @@ def _any_density(name: str, prior: H2Prior) -> Any:
         c = pieces[pt.clip(piece, 0, _DENSITY_PIECES - 1)]
         return ((c[..., 0] * t + c[..., 1]) * t + c[..., 2]) * t + c[..., 3]
 
+    normalised = cache(lambda: unit_density(prior.log_density))
+
     def random(pieces: np.ndarray, rng: np.random.Generator, size: Any = None) -> np.ndarray:
-        return unit_density(prior.log_density).quantile(rng.random(size))
+        return normalised().quantile(rng.random(size))
 
     return pm.CustomDist(
         name,
@@ -477,12 +481,14 @@ def _variable(
     if hasattr(prior, "create_variable"):
         return _of_shape(prior.create_variable(name), name, dims)
     if isinstance(prior, TensorVariable):
-        model = pm.modelcontext(None)
         from pymc.distributions.shape_utils import change_dist_size
 
+        model = pm.modelcontext(None)
         # A new variable each time: one distribution may be the prior of several.
         size = () if dims is None else (len(model.coords[dims] or ()),)
-        prior = change_dist_size(_of_shape(prior, name, dims if prior.ndim else None), size)
+        own = getattr(prior.owner.op, "ndim_supp", 0)  # a Dirichlet is a vector by itself
+        prior = change_dist_size(prior, size[: len(size) - own]) if own <= len(size) else prior
+        _of_shape(prior, name, dims)
         return model.register_rv(prior, name, dims=None if dims is None else (dims,))
     if callable(prior):
         return _of_shape(prior(name), name, dims)

@@ -225,16 +225,19 @@ def sample_model(
     import nutpie
 
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
-    tree = nutpie.sample(
-        nutpie.compile_pymc_model(pymc_model, backend="numba"),
-        draws=draws,
-        tune=tune,
-        chains=chains,
-        seed=seed,
-        target_accept=target_accept,
-        save_warmup=False,
-        progress_bar=progress,
-    )
+    with warnings.catch_warnings():
+        # Samples are people here, not draws.
+        warnings.filterwarnings("ignore", "Found dimension named 'sample'", UserWarning)
+        tree = nutpie.sample(
+            nutpie.compile_pymc_model(pymc_model, backend="numba"),
+            draws=draws,
+            tune=tune,
+            chains=chains,
+            seed=seed,
+            target_accept=target_accept,
+            save_warmup=False,
+            progress_bar=progress,
+        )
     tree.attrs |= provenance() | {"seed": seed}
     check_sampling(tree)
     return tree

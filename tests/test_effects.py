@@ -133,7 +133,7 @@ def test_a_prior_of_h2_far_from_the_likelihood():
     prior = bl.priors.beta(1, 2000)
     model = bl.LMM("y ~ 1", table, K, h2_prior=prior)
     check_against_brute_force(
-        model, K.matrix, x, SpikeSlab(0.5, (0.2,)), log_prior=prior.log_density, nodes=2000
+        model, K.matrix, x, SpikeSlab(0.5, (0.2,)), log_prior=prior.log_density, nodes=500
     )
 
 
@@ -226,7 +226,7 @@ def test_a_snp_equal_to_a_covariate_gets_its_prior_back():
     assert tree["posterior"]["beta_std"].to_numpy().ravel()[included].std() == pytest.approx(
         0.2, rel=5 / np.sqrt(2 * included.sum())
     )
-    nuts = model.sample(x[["rs0"]], Normal(0.2), draws=1500, seed=1)
+    nuts = model.sample(x, draws=1500, seed=1)
     beta = nuts["posterior"]["beta_std"].to_numpy()[..., 0]
     assert abs(beta.mean()) < 4 * az.mcse(beta, method="mean")
     assert abs(beta.std() - 0.2) < 4 * az.mcse(beta, method="sd")
@@ -237,20 +237,22 @@ def test_a_snp_equal_to_a_covariate_gets_its_prior_back():
 def test_a_snp_equal_to_a_covariate_under_other_priors(prior):
     table, K, x = cohort(k=2)
     table = table.assign(age=x["rs0"] * 3 + 1)
-    tree = bl.LMM("y ~ age", table, K).sample(x, prior, draws=1500, tune=1500, seed=1)
+    tree = bl.LMM("y ~ age", table, K).sample(
+        x, prior, draws=1500, tune=1500, target_accept=0.99, seed=1
+    )
     beta = tree["posterior"]["beta_std"].to_numpy()
     assert abs(beta[..., 0].mean()) < 5 * az.mcse(beta[..., 0], method="mean")
 
 
-@pytest.mark.parametrize("prior", [Normal(0.3), SpikeSlab(0.5)], ids=["normal", "spike_slab"])
+@pytest.mark.parametrize("prior", ["normal", "spike_slab"])
 def test_units_order_and_seed(prior):
     """Per allele and standardised; in the order asked for; y in other units."""
-    table, K, x = cohort(k=3)
+    table, K, x = cohort(k=2)
     model = bl.LMM("y ~ age", table, K)
-    asked = x[["rs2", "rs0", "rs1"]]
+    asked = x[["rs1", "rs0"]]
     tree = model.sample(asked, prior, draws=800, seed=7)
     posterior = tree["posterior"].dataset
-    assert list(posterior.snp.to_numpy()) == ["rs2", "rs0", "rs1"]
+    assert list(posterior.snp.to_numpy()) == ["rs1", "rs0"]
     sd = posterior["sd"].to_numpy()[..., None]
     np.testing.assert_allclose(
         posterior["beta"], posterior["beta_std"] * sd / asked.to_numpy().std(axis=0), rtol=1e-10

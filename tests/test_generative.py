@@ -408,7 +408,7 @@ def test_any_density_of_h2_becomes_an_interpolated_variable():
     logp = pm.logp(made["h2"], h2).eval(mode=MODE)
     # Cubic pieces of width 1e-3, of second order where the density turns.
     np.testing.assert_allclose(logp, model.h2_prior.log_density(h2), atol=2e-6)
-    draws = pm.draw(made["h2"], 5000, random_seed=1, mode=MODE)
+    draws = pm.draw(made["h2"], 1500, random_seed=1, mode=MODE)
     from bayeslmm.quadrature import unit_density
 
     cdf = unit_density(model.h2_prior.log_density).cdf
@@ -476,6 +476,14 @@ def test_contradicting_priors_are_refused(priors, message):
     made = {n: getattr(pm, p).dist() if isinstance(p, str) else p for n, p in priors.items()}
     with pytest.raises(InputError, match=message):
         model.pymc_model(priors=made)
+
+
+def test_one_distribution_is_the_prior_of_two_variables():
+    scale = pm.HalfStudentT.dist(4, 1.0)
+    model = make(CASES[0])[0].pymc_model(priors={"sd_g": scale, "sd_e": scale})
+    assert [v.name for v in model.free_RVs][:2] == ["sd_g", "sd_e"]
+    assert len({*model.free_RVs}) == len(model.free_RVs)
+    assert all(np.isfinite(list(model.point_logps().values())))
 
 
 def test_two_priors_of_one_component_are_refused():

@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import pymc as pm
 import pytest
 from dense import CASES, Case, centred
 from scipy import stats
@@ -9,8 +10,6 @@ from bayeslmm.errors import InputError
 from bayeslmm.generative import FORMS, model_data
 from bayeslmm.priors import R2D2, Horseshoe
 from bayeslmm.snps import selected_snps
-
-pm = pytest.importorskip("pymc")
 
 # Interpreted graphs: these tests evaluate a handful of points, compilation would cost seconds.
 MODE = "FAST_COMPILE"

@@ -24,7 +24,7 @@ _PEAKS = 8
 _NEGLIGIBLE = 50.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class UnitDensity:
     """A normalised density on [0, 1], with a point mass at 0 if there is one.
 
@@ -48,6 +48,14 @@ class UnitDensity:
     edges: np.ndarray
     log_integral: float
     mass_at_0: float = 0.0
+
+    def __repr__(self) -> str:
+        low, high = self.hdi(0.95)
+        at_0 = f", P(0) = {self.mass_at_0:.3g}" if self.mass_at_0 else ""
+        return (
+            f"<density on [0, 1]: mean {self.mean:.4f}, sd {self.sd:.4f}, "
+            f"95% highest density {low:.4f} to {high:.4f}{at_0}>"
+        )
 
     @property
     def mean(self) -> float:

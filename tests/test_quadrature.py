@@ -230,3 +230,10 @@ def test_scalars_and_arrays():
     assert float(found.cdf(0.5)) == pytest.approx(0.5)
     assert found.quantile(np.full((2, 3), 0.5)).shape == (2, 3)
     assert found.quantile(np.array([0.0, 1.0])) == pytest.approx([0, 1])
+
+
+def test_repr_tells_what_a_reader_wants():
+    shown = repr(unit_density(lambda x: np.log(x) * 2, mass_at_0=0.5, log_at_0=0.0))
+    assert shown.startswith("<density on [0, 1]: mean ")
+    assert "highest density" in shown
+    assert "P(0) = " in shown

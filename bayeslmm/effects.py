@@ -67,8 +67,7 @@ def snp_terms(data: likelihood.Rotated, Z: np.ndarray, h2: np.ndarray) -> SnpTer
     G, k = len(h2), Z.shape[1]
     M, r = np.empty((G, k, k)), np.empty((G, k))
     for g in range(G):
-        h = min(float(h2[g]), likelihood.LARGEST_H2)
-        w = 1 / np.maximum(1 + h * (data.s - 1), 1 - h)
+        w = likelihood.weights(data, float(h2[g]))
         wZ = Z * w[:, None]
         half = np.linalg.solve(null.L[g], data.C.T @ wZ)
         M[g] = Z.T @ wZ - half.T @ half
@@ -259,9 +258,7 @@ class SpikeSlabPosterior:
         }
 
     def _covariate_products(self, h2: float) -> np.ndarray:
-        h = min(h2, likelihood.LARGEST_H2)
-        w = 1 / np.maximum(1 + h * (self.data.s - 1), 1 - h)
-        return (self.data.C.T * w) @ self.Z
+        return (self.data.C.T * likelihood.weights(self.data, h2)) @ self.Z
 
 
 def spike_slab(

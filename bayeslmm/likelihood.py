@@ -125,6 +125,12 @@ def _householder(v: np.ndarray) -> np.ndarray:
     return np.eye(len(v)) - 2 * np.outer(w, w) / (w @ w)
 
 
+def weights(data: Rotated, h2: float) -> np.ndarray:
+    """1 / d at one h2, shape (n,), finite up to h2 = 1."""
+    h2 = min(h2, LARGEST_H2)
+    return 1.0 / np.maximum(1.0 + h2 * (data.s - 1.0), 1.0 - h2)
+
+
 @dataclass(frozen=True)
 class Terms:
     """The pieces of the likelihood at G values of h2.
@@ -228,9 +234,8 @@ class Derivatives:
 
 def derivatives(data: Rotated, h2: float) -> Derivatives:
     """Analytic derivatives at one h2, from P' = -P diag(s - 1) P."""
-    h2 = min(h2, LARGEST_H2)
     slope = data.s - 1.0
-    w = 1.0 / np.maximum(1.0 + h2 * slope, 1.0 - h2)
+    w = weights(data, h2)
     L = np.linalg.cholesky((data.C.T * w) @ data.C)
     half = np.linalg.solve(L, data.C.T * w)
     Py = w * data.y - half.T @ (half @ data.y)

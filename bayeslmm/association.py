@@ -21,15 +21,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm import likelihood
+from bayeslmm import bayes_factors, likelihood
+from bayeslmm.bayes_factors import LOG_RANGE as _LOG_RANGE
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
+from bayeslmm.nodes import CHEBYSHEV, Weights, interpolate, maximise_on_nodes, stacked_weights
+from bayeslmm.priors import EffectPrior, as_effect_prior
 from bayeslmm.progress import blas_threads, map_ahead, track
 from bayeslmm.provenance import provenance
 from bayeslmm.tails import log10_p_chi2, log10_p_f
@@ -37,86 +39,22 @@ from bayeslmm.tails import log10_p_chi2, log10_p_f
 if TYPE_CHECKING:
     from bayeslmm.lmm import LMM
 
-TESTS = ("wald", "lrt", "score", "p3d")
-# GEMMA's range of the variance ratio, here with kappa scaled out.
-_LOG_RANGE = (float(np.log(1e-5)), float(np.log(1e5)))
+TESTS = ("wald", "lrt", "score", "p3d", "bayes")
+# _LOG_RANGE is GEMMA's range of the variance ratio, here with kappa scaled out.
 _HALF_WIDTH = 1.5
-_NODES = 12
-_CHEBYSHEV = np.cos(np.pi * (np.arange(_NODES) + 0.5) / _NODES)
-_TO_COEFFICIENTS = np.linalg.inv(np.polynomial.chebyshev.chebvander(_CHEBYSHEV, _NODES - 1))
-_TRIAL = np.linspace(-1, 1, 25)
-_TRIAL_VALUES = np.polynomial.chebyshev.chebvander(_TRIAL, _NODES - 1).T
 _COLLINEAR = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-9}
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Columns of the stacked product for G values of the variance ratio.
-
-    Attributes
-    ----------
-    log_ratio : ndarray, shape (G,)
-        Logs of the ratio r.
-    square : ndarray, shape (n, G)
-        w, to be multiplied with x squared.
-    linear : ndarray, shape (n, G (1 + k))
-        P y for each node, then w C L^-T for each, k adjusting covariates.
-    Q, logdet, logdet_d : ndarray, shape (G,)
-        y'Py, sum log(r s + 1) + log|A|, and sum log(r s + 1).
-    """
-
-    log_ratio: np.ndarray
-    square: np.ndarray
-    linear: np.ndarray
-    Q: np.ndarray
-    logdet: np.ndarray
-    logdet_d: np.ndarray
-
-    @property
-    def G(self) -> int:
-        """Number of nodes."""
-        return len(self.log_ratio)
-
-    def statistics(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """a and b for rotated variants in rows, shape (v, n): two arrays (v, G), float64."""
-        linear = (x @ self.linear).astype(np.float64)
-        b = linear[:, : self.G]
-        a = ((x * x) @ self.square).astype(np.float64)
-        crossed = linear[:, self.G :].reshape(len(x), self.G, -1)
-        a -= np.einsum("vgk,vgk->vg", crossed, crossed)
-        return a, b
-
-
-def stacked_weights(
-    data: likelihood.Rotated, log_ratio: np.ndarray, *, skip_intercept: bool, dtype: np.dtype
-) -> Weights:
-    """Weights for the given nodes; the intercept is skipped where variants are centred on it."""
-    ratio = np.exp(log_ratio)
-    h2 = ratio / (1 + ratio)
-    t = likelihood.terms(data, h2)
-    G, n, c = len(ratio), data.n, data.C.shape[1]
-    w = 1 / (ratio[:, None] * data.s + 1)
-    Py = w * (data.y - t.b @ data.C.T)
-    # terms() is for d = (1 - h2) (r s + 1): scale to the weights used here.
-    unit = 1 - h2
-    first = 1 if skip_intercept else 0
-    whitened = np.linalg.solve(t.L, np.broadcast_to(data.C.T, (G, c, n)))
-    crossed = (whitened * w[:, None, :] / np.sqrt(unit)[:, None, None])[:, first:, :]
-    linear = np.concatenate([Py, crossed.reshape(G * (c - first), n)]).T
-    return Weights(
-        log_ratio,
-        np.ascontiguousarray(w.T, dtype=dtype),
-        np.ascontiguousarray(linear, dtype=dtype),
-        t.Q * unit,
-        t.logdet - data.df * np.log(unit),
-        t.logdet_d - n * np.log(unit),
-    )
 
 
 class Scanner:
     """Tests of rotated variants against one null model, for a set of tests."""
 
-    def __init__(self, model: LMM, tests: tuple[str, ...], dtype: np.dtype) -> None:
+    def __init__(
+        self,
+        model: LMM,
+        tests: tuple[str, ...],
+        dtype: np.dtype,
+        effect_prior: EffectPrior | None = None,
+    ) -> None:
         self.data = data = model.rotated
         self.tests = tests
         self.dtype = dtype
@@ -134,16 +72,26 @@ class Scanner:
         ml = self._null_log_ratio("ml", reml + _HALF_WIDTH)
         low, high = _LOG_RANGE[0] + _HALF_WIDTH, _LOG_RANGE[1] - _HALF_WIDTH
         self.center = float(np.clip(reml, low, high))
-        window = self.center + _HALF_WIDTH * _CHEBYSHEV
+        self.effect_prior, self.h2_prior = effect_prior or EffectPrior(), model.h2_prior
+        self.bayes: bayes_factors.NullPosterior | None = None
+        # Panels of nodes, the window among them: as many as the Bayes factors need.
+        panels = self.center + _HALF_WIDTH * CHEBYSHEV if self.exact else np.empty(0)
+        if "bayes" in tests:
+            self.bayes = bayes_factors.null_posterior(
+                data, model.h2_prior, self.center, kernel=self.basis is not None
+            )
+            panels = self.bayes.log_ratio
+        first = 0
+        if self.exact:
+            starts = panels[: len(panels) // len(CHEBYSHEV) * len(CHEBYSHEV) : len(CHEBYSHEV)]
+            first = int(np.argmin(np.abs(starts - self.center - _HALF_WIDTH * CHEBYSHEV[0])))
+        self.window = slice(first * len(CHEBYSHEV), (first + 1) * len(CHEBYSHEV))
         sentinels = np.linspace(*_LOG_RANGE, 15)
-        sentinels = sentinels[np.abs(sentinels - self.center) > _HALF_WIDTH]
-        if not self.exact:
-            window, sentinels = window[:0], sentinels[:0]
-        self.parts = {
-            "window": slice(0, len(window)),
-            "sentinels": slice(len(window), len(window) + len(sentinels)),
-        }
-        nodes = np.concatenate([window, sentinels, [reml, ml]])
+        outside = np.abs(sentinels - self.center) > _HALF_WIDTH
+        sentinels = sentinels[outside] if self.exact else sentinels[:0]
+        self.panels = slice(0, len(panels))
+        self.sentinels = slice(len(panels), len(panels) + len(sentinels))
+        nodes = np.concatenate([panels, sentinels, [reml, ml]])
         self.at_reml, self.at_ml = len(nodes) - 2, len(nodes) - 1
         self.weights = self._weights(nodes)
         null = -0.5 * (self.weights.logdet_d + data.n * np.log(self.weights.Q))
@@ -153,7 +101,7 @@ class Scanner:
         self.null_ml_interpolated = self.null_ml
         if self.exact:
             top = self._in_window(np.array([reml + _HALF_WIDTH]))
-            best = float(_maximise_chebyshev(null[None, self.parts["window"]], top)[1][0])
+            best = float(maximise_on_nodes(null[None, self.window], top)[1][0])
             if abs(best - self.null_ml) < 1e-6 * data.n:
                 self.null_ml_interpolated = best
         self._wide: list[tuple[float, Weights]] | None = None
@@ -192,6 +140,8 @@ class Scanner:
                 self._exact(out, x, a, b, testable)
             elif self.basis is None:
                 self._regression(out, a, b)
+            if self.bayes is not None:
+                self._integrated(out, self.bayes, x, a, b, block)
         for name, values in out.items():
             if name != "testable":
                 values[~testable] = np.nan
@@ -223,6 +173,37 @@ class Scanner:
         out["log10_wald"] = log10_p_f(f, self.df)
         out["log10_lrt"] = log10_p_chi2(-n * np.log1p(-(b[:, i] ** 2) / a[:, i] / Q))
 
+    def _integrated(
+        self,
+        out: dict[str, np.ndarray],
+        null: bayes_factors.NullPosterior,
+        x: np.ndarray,
+        a: np.ndarray,
+        b: np.ndarray,
+        block: CenteredBlock,
+    ) -> None:
+        """Bayes factor and effect, integrated over h2 and averaged over effect sizes."""
+        testable, n = out["testable"], self.data.n
+        variance = np.where(testable, block.sum_sq / n, 1.0)
+        width = self.effect_prior.variances(block.eaf) / variance[:, None]
+        log_prior = np.log(self.effect_prior.probabilities)
+        found, beyond = bayes_factors.columns(
+            null,
+            a[:, self.panels],
+            b[:, self.panels],
+            self.weights.Q[self.panels],
+            width,
+            log_prior,
+            self.data.df,
+        )
+        for j in np.flatnonzero(beyond & testable):
+            again = bayes_factors.adaptive_columns(
+                self.data, self.h2_prior, null, x[j].astype(np.float64), width[j], log_prior
+            )
+            for name, value in again.items():
+                found[name][j] = value
+        out |= found
+
     def _exact(
         self,
         out: dict[str, np.ndarray],
@@ -232,24 +213,24 @@ class Scanner:
         testable: np.ndarray,
     ) -> None:
         """Tests with the ratio at each variant's own optimum: Wald (REML) and LRT (ML)."""
-        window, sentinels = self.parts["window"], self.parts["sentinels"]
+        window, sentinels = self.window, self.sentinels
         limit = np.full(len(x), _LOG_RANGE[1])
         for kind in ("reml", "ml"):
             if kind == "ml" and "lrt" not in self.tests:
                 continue
-            loglik = self._profile(kind, self.weights, a, b, slice(0, sentinels.stop))
-            inside = loglik[:, window]
-            t, best = _maximise_chebyshev(inside, self._in_window(limit))
+            inside = self._profile(kind, self.weights, a, b, window)
+            around = self._profile(kind, self.weights, a, b, sentinels)
+            t, best = maximise_on_nodes(inside, self._in_window(limit))
             allowed = self.weights.log_ratio[sentinels] <= limit[:, None]
-            outside = loglik[:, sentinels].max(axis=1, initial=-np.inf, where=allowed)
+            outside = around.max(axis=1, initial=-np.inf, where=allowed)
             low, high = self.center - _HALF_WIDTH, self.center + _HALF_WIDTH
             stuck = ((t <= -1) & (low > _LOG_RANGE[0] + 1e-9)) | (
                 (t >= 1) & (high < _LOG_RANGE[1] - 1e-9)
             )
             again = np.flatnonzero(testable & (stuck | (outside > best)))
             log_ratio = self.center + _HALF_WIDTH * t
-            at = [_interpolate(v[:, window], t) for v in (np.log(a), b)]
-            Q = _interpolate(np.broadcast_to(self.weights.Q[window], inside.shape), t)
+            at = [interpolate(v[:, window], t) for v in (np.log(a), b)]
+            Q = interpolate(np.broadcast_to(self.weights.Q[window], inside.shape), t)
             a_best, b_best = np.exp(at[0]), at[1]
             null = np.full(len(x), self.null_ml_interpolated)
             if len(again):
@@ -281,22 +262,22 @@ class Scanner:
             edges = np.linspace(*_LOG_RANGE, panels + 1)
             half = (edges[1] - edges[0]) / 2
             centers = edges[:-1] + half
-            self._wide = [(float(m), self._weights(m + half * _CHEBYSHEV)) for m in centers]
+            self._wide = [(float(m), self._weights(m + half * CHEBYSHEV)) for m in centers]
         half = (_LOG_RANGE[1] - _LOG_RANGE[0]) / len(self._wide) / 2
         found = np.full((5, len(x)), -np.inf)
         for middle, weights in self._wide:
             a, b = weights.statistics(x)
             top = np.clip((limit - middle) / half, -1, 1)
             profile = self._profile(kind, weights, a, b, slice(None))
-            t, best = _maximise_chebyshev(profile, top)
+            t, best = maximise_on_nodes(profile, top)
             Q = np.broadcast_to(weights.Q, a.shape)
             here = np.array(
                 [
                     best,
                     middle + half * t,
-                    np.exp(_interpolate(np.log(a), t)),
-                    _interpolate(b, t),
-                    _interpolate(Q, t),
+                    np.exp(interpolate(np.log(a), t)),
+                    interpolate(b, t),
+                    interpolate(Q, t),
                 ]
             )
             better = (best > found[0]) & (limit >= middle - half)
@@ -304,44 +285,13 @@ class Scanner:
         return found
 
 
-def _maximise_chebyshev(values: np.ndarray, top: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Maximum on [-1, top] of the polynomials with these values (v, 12) at Chebyshev nodes."""
-    chebyshev = np.polynomial.chebyshev
-    coefficients = np.nan_to_num(values, nan=0.0) @ _TO_COEFFICIENTS.T
-    trial = coefficients @ _TRIAL_VALUES
-    start = np.argmax(np.where(top[:, None] >= _TRIAL, trial, -np.inf), axis=1)
-    t = _TRIAL[start]
-    low, high = _TRIAL[np.maximum(start - 1, 0)], _TRIAL[np.minimum(start + 1, len(_TRIAL) - 1)]
-    high = np.minimum(high, top)
-    first = chebyshev.chebder(coefficients.T)
-    second = chebyshev.chebder(first)
-    for _ in range(6):
-        slope = chebyshev.chebval(t, first, tensor=False)
-        curvature = chebyshev.chebval(t, second, tensor=False)
-        rising = slope > 0
-        low, high = np.where(rising, t, low), np.where(rising, high, t)
-        newton = t - slope / curvature
-        good = (curvature < 0) & (newton >= low) & (newton <= high)
-        t = np.where(good, newton, 0.5 * (low + high))
-    # At an end of the interval the bracket closes on it; the end itself may be best.
-    best = chebyshev.chebval(t, coefficients.T, tensor=False)
-    for end in (np.full_like(top, -1), top):
-        at_end = chebyshev.chebval(end, coefficients.T, tensor=False)
-        t, best = np.where(at_end >= best, end, t), np.maximum(best, at_end)
-    return t, best
-
-
-def _interpolate(values: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Polynomials with these values (v, 12) at Chebyshev nodes, each at its own t (v,)."""
-    cardinal = np.polynomial.chebyshev.chebvander(t, _NODES - 1) @ _TO_COEFFICIENTS
-    return np.einsum("vg,vg->v", values, cardinal)
-
-
 def scan(
     model: LMM,
     genotypes: Genotypes | str | os.PathLike[str] | np.ndarray,
-    tests: str | Iterable[str] = ("wald",),
+    tests: str | Iterable[str] = ("wald", "bayes"),
     *,
+    effect_prior: EffectPrior | float | Iterable[float] | None = None,
+    prior_odds: float | None = None,
     dtype: Literal["float32", "float64"] = "float32",
     threads: int | None = None,
     block_size: int | None = None,
@@ -361,7 +311,14 @@ def scan(
         default; gives beta, se and p_wald); ``"lrt"``: likelihood-ratio test with the
         ratio at its ML optimum under both models; ``"score"``: score test at the null
         model's ML ratio; ``"p3d"``: F test with the ratio fixed at the null model's
-        REML estimate (EMMAX, P3D).
+        REML estimate (EMMAX, P3D); ``"bayes"``: Bayes factor and posterior of the effect,
+        integrated over h2 under the model's prior.
+    effect_prior : EffectPrior, float or several, optional
+        Prior of the effects for ``"bayes"``: standard deviations in phenotypic standard
+        deviations per sd of the genotype, averaged over; by default 0.05, 0.1, 0.2 and
+        0.4. `bayeslmm.priors.EffectPrior` has weights, and a dependence on frequency.
+    prior_odds : float, optional
+        Prior odds that a variant is associated, such as 1e-4: adds ppa and bfdr.
     dtype : {"float32", "float64"}
         Precision of the products with the variants. float32 is more than twice as
         fast and changes log10 p by less than 1e-3 where p > 1e-20. Without kernel it
@@ -380,11 +337,17 @@ def scan(
         One row per variant: chrom, pos, id, ea (effect allele), oa, eaf (its frequency
         among the analysed samples), n (analysed), n_missing (dosages set to the mean),
         beta (phenotype units per effect allele) and se, a p-value for each test,
-        neg_log10_p (of the first test; finite where p underflows), pve (share of the
+        neg_log10_p (of the first test that has one; finite where p underflows), pve (share of the
         phenotype's variance: beta^2 var(x) / var(y)), and l_remle (s2_g / s2_e at the
         variant's REML optimum) for exact tests. With these, beta and se are at that
-        optimum too, else at the null model's ratio. Monomorphic variants and those that
-        covariates explain have NA. Attributes: provenance, counts of both.
+        optimum too, else at the null model's ratio. ``"bayes"`` gives log10_bf (for an
+        effect against none), post_mean and post_sd (of the effect if there is one, in
+        phenotype units per effect allele) and lfsr (local false sign rate: probability
+        that the effect, if there is one, has the other sign); with `prior_odds` also ppa
+        (posterior probability of association) and bfdr (Bayesian false discovery rate
+        if this variant and all with a higher ppa are called). Monomorphic variants and
+        those that covariates explain have NA. Attributes: provenance, the priors, counts
+        of both.
 
     Raises
     ------
@@ -395,6 +358,10 @@ def scan(
     ----------
     Zhou X, Stephens M (2012). Genome-wide efficient mixed-model analysis for
     association studies. Nat Genet 44:821. doi:10.1038/ng.2310
+    Servin B, Stephens M (2007). Imputation-based analysis of association studies:
+    candidate regions and quantitative traits. PLoS Genet 3:e114.
+    doi:10.1371/journal.pgen.0030114
+    Stephens M (2017). False discovery rates: a new deal. Biostatistics 18:275.
     Kang HM et al. (2010). Variance component model to account for sample structure in
     genome-wide association studies. Nat Genet 42:348. doi:10.1038/ng.548
 
@@ -429,7 +396,12 @@ def scan(
         genotypes = genotypes.select(samples=model.ids)
     # Without kernel nothing is rotated: reading takes the time, not the precision.
     kind = np.dtype(dtype if model.basis is not None else "float64")
-    scanner = Scanner(model, chosen, kind)
+    prior = as_effect_prior(effect_prior)
+    if prior_odds is not None and not (prior_odds > 0 and np.isfinite(prior_odds)):
+        raise InputError(f"prior_odds must be above 0, such as 1e-4, but is {prior_odds:g}.")
+    if prior_odds is not None and "bayes" not in chosen:
+        raise InputError("prior_odds needs Bayes factors: add 'bayes' to tests.")
+    scanner = Scanner(model, chosen, kind, prior)
     if block_size is None:
         block_size = max(16, genotypes.block_size() // 2)
     ranges = genotypes.block_ranges(block_size)
@@ -462,7 +434,25 @@ def scan(
                 if name not in table:
                     table[name] = np.empty(m, dtype=values.dtype)
                 table[name][block.start : block.stop] = values
-    return _table(model, genotypes, chosen, table)
+    result = _table(model, genotypes, chosen, table)
+    if "bayes" in chosen:
+        result.attrs |= {"effect_prior": repr(prior), "h2_prior": repr(model.h2_prior)}
+    if prior_odds is not None:
+        result["ppa"], result["bfdr"] = _calls(result.log10_bf.to_numpy(), prior_odds)
+        result.attrs["prior_odds"] = prior_odds
+    return result
+
+
+def _calls(log10_bf: np.ndarray, prior_odds: float) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior probability of association, and the mean of its complement above it."""
+    from scipy.special import expit
+
+    ppa = expit(np.log(prior_odds) + np.log(10) * log10_bf)
+    order = np.argsort(-log10_bf)  # NaN are last
+    false = np.cumsum(expit(-np.log(prior_odds) - np.log(10) * log10_bf[order]))
+    bfdr = np.empty_like(ppa)
+    bfdr[order] = false / np.arange(1, len(ppa) + 1)
+    return ppa, bfdr
 
 
 def _without_dosages(block: CenteredBlock) -> CenteredBlock:
@@ -481,12 +471,17 @@ def _table(
     table["n"] = len(model.y)
     table["n_missing"] = found["n_missing"]
     table["beta"], table["se"] = found["beta"], found["se"]
-    for test in tests:
+    with_p = [test for test in tests if test != "bayes"]
+    for test in with_p:
         table[f"p_{test}"] = 10.0 ** found[f"log10_{test}"]
-    table["neg_log10_p"] = -found[f"log10_{tests[0]}"]
+    if with_p:
+        table["neg_log10_p"] = -found[f"log10_{with_p[0]}"]
     table["pve"] = found["beta"] ** 2 * found["variance"] / np.var(model.y)
     if "l_remle" in found:
         table["l_remle"] = found["l_remle"]
+    for name in bayes_factors.COLUMNS:
+        if name in found:
+            table[name] = found[name]
     monomorphic = found["variance"] == 0
     attrs: dict[str, Any] = provenance() | {
         "formula": model.formula,

@@ -366,10 +366,24 @@ def scan(
     test: Annotated[
         str,
         typer.Option(
-            help="Tests, with commas: wald (exact, REML), lrt (exact, ML), score, p3d. The first "
-            "one is plotted and summarised."
+            help="Tests, with commas: wald (exact, REML), lrt (exact, ML), score, p3d, bayes "
+            "(Bayes factor and effect). The first one with a p-value is plotted and summarised."
         ),
-    ] = "wald",
+    ] = "wald,bayes",
+    effect_sd: Annotated[
+        str,
+        typer.Option(
+            help="Prior widths of effects for bayes, with commas: phenotypic sd per sd of the "
+            "genotype, averaged over."
+        ),
+    ] = "0.05,0.1,0.2,0.4",
+    prior_odds: Annotated[
+        float | None,
+        typer.Option(
+            help="Prior odds of association, such as 1e-4: adds ppa (its posterior probability) "
+            "and bfdr (Bayesian false discovery rate)."
+        ),
+    ] = None,
     chrom: Chrom = None,
     id: Id = None,
     missing: Missing = "error",
@@ -401,7 +415,8 @@ def scan(
     \b
     Writes to the folder --out, with the trait's name in the file's:
       summary.txt              significant loci; also printed
-      scan_TRAIT.tsv.gz        every variant: alleles, frequency, n, beta, SE, p, share explained
+      scan_TRAIT.tsv.gz        every variant: alleles, frequency, n, beta, SE, p, share explained,
+                               log10 Bayes factor, posterior mean and sd of the effect, lfsr
       manhattan_TRAIT.png  qq_TRAIT.png
       excluded_TRAIT.tsv       variants filtered out or not testable, and why
       samples_TRAIT.tsv        every sample: kept, or the reason why not
@@ -419,6 +434,8 @@ def scan(
         formulas=formula,
         out=out,
         tests=test,
+        effect_sd=effect_sd,
+        prior_odds=prior_odds,
         chrom=chrom,
         scale=scale,
         maf=maf,

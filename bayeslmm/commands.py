@@ -287,6 +287,14 @@ def h2(
     return summary
 
 
+def _numbers(option: str, text: str) -> list[float]:
+    """Numbers with commas between them."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} {text}: expected numbers with commas between them.") from None
+
+
 def scan(
     bfile: str,
     *,
@@ -298,6 +306,8 @@ def scan(
     formulas: list[str],
     out: Path,
     tests: str,
+    effect_sd: str,
+    prior_odds: float | None,
     chrom: list[str] | None,
     scale: str | None,
     maf: float | None,
@@ -315,6 +325,9 @@ def scan(
     unknown = [test for test in chosen if test not in TESTS]
     if unknown or not chosen:
         raise InputError(f"--test {tests}: expected one or more of {','.join(TESTS)}.")
+    if chosen == ("bayes",):
+        raise InputError("--test bayes: name a test with a p-value beside it, such as wald,bayes.")
+    widths = _numbers("--effect-sd", effect_sd)
     if sum([grm is not None, basis is not None, no_kernel]) > 1:
         raise InputError("Name one of --grm, --basis and --no-kernel, not several.")
     if scale is not None and (grm or basis or no_kernel):
@@ -343,7 +356,13 @@ def scan(
             model = LMM(formula, data, kernel, missing=missing)  # type: ignore[arg-type]
             tested = _selected(genotypes, maf, max_missing, chrom, samples=model.ids)
             hits = scan_variants(
-                model, tested, chosen, dtype="float64" if float64 else "float32", threads=threads
+                model,
+                tested,
+                chosen,
+                effect_prior=widths,
+                prior_odds=prior_odds,
+                dtype="float64" if float64 else "float32",
+                threads=threads,
             )
             clock(f"{name}: {len(hits):,} variants tested in {len(model.y):,} samples")
             _write_scan(folder, name, model, hits, tested, parquet=parquet, gap=locus_gap)
@@ -353,6 +372,8 @@ def scan(
         parameters = {
             "formulas": formulas,
             "tests": list(chosen),
+            "effect_sd": widths,
+            "prior_odds": prior_odds,
             "kernel": not no_kernel,
             "chrom": chrom,
             "scale": scale,
@@ -992,8 +1013,20 @@ def _scan_lines(name: str, model: LMM, hits: pd.DataFrame, *, gap: float = 5e6) 
             f"    each {lead.ea} (frequency {lead.eaf:.2f}) changes {name} by {lead.beta:+.3g} "
             f"(SE {lead.se:.2g}); {_percent(lead.pve)} of the variance"
         )
+        if "log10_bf" in hits:
+            lines.append(
+                f"    log10 Bayes factor {lead.log10_bf:.1f}; effect, if there is one, "
+                f"{lead.post_mean:+.3g} (posterior sd {lead.post_sd:.2g})"
+                + (f", probability {lead.ppa:.3g} that there is" if "ppa" in hits else "")
+            )
     if len(loci) > _LOCI_SHOWN:
         lines.append(f"  and {len(loci) - _LOCI_SHOWN:,} more")
+    if len(loci) and "effect_prior" in hits.attrs:
+        lines += _paragraph(
+            f"Bayes factors: h2 ~ {hits.attrs['h2_prior']}, effects ~ {hits.attrs['effect_prior']}"
+            ", in phenotypic sd per sd of the genotype.",
+            "  ",
+        )
     if len(loci):
         lines.append("  (effects of loci that a scan has chosen are on average overestimated)")
     factor = lambda_gc(p)

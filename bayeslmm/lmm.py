@@ -824,7 +824,7 @@ class LMM:
     def scan(
         self,
         genotypes: Genotypes | str | os.PathLike[str] | np.ndarray,
-        tests: str | Iterable[str] = ("wald",),
+        tests: str | Iterable[str] = ("wald", "bayes"),
         **options: Any,
     ) -> pd.DataFrame:
         """Test every variant; see `bayeslmm.scan`."""

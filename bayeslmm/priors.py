@@ -264,6 +264,89 @@ class SpikeSlab:
             _positive(phi=value)
 
 
+@dataclass(frozen=True)
+class EffectPrior:
+    """Effect of a variant in a genome scan: a scale mixture of normals.
+
+    Given the width phi, an effect per standard deviation of the genotype is
+    Normal(0, phi), in total standard deviations of the phenotype (what covariates do not
+    explain).
+
+    Attributes
+    ----------
+    phi : tuple of float
+        Widths; the Bayes factor is averaged over them.
+    weights : tuple of float
+        Their prior probabilities, up to a constant; empty means equal ones.
+    alpha : float
+        The variance of the effect per allele is proportional to [2p(1-p)]^alpha, p the
+        allele's frequency: -1, the default, is the standardised genotype, for which
+        frequency plays no part; with 0 effects per allele have the same size whatever
+        p; LDAK's -0.25 is between. phi is that at p = 1/2.
+
+    References
+    ----------
+    Stephens M, Balding DJ (2009). Bayesian statistical methods for genetic association
+    studies. Nat Rev Genet 10:681.
+    Speed D et al. (2012). Improved heritability estimation from genome-wide SNPs. Am J Hum
+    Genet 91:1011.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> bl.priors.EffectPrior(0.1, alpha=-0.25)
+    EffectPrior(phi=(0.1,), weights=(), alpha=-0.25)
+    """
+
+    phi: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
+    weights: tuple[float, ...] = ()
+    alpha: float = -1.0
+
+    def __post_init__(self) -> None:
+        for name in ("phi", "weights"):
+            values = np.atleast_1d(np.asarray(getattr(self, name), dtype=np.float64))
+            object.__setattr__(self, name, tuple(float(v) for v in values))
+            for value in getattr(self, name):
+                _positive(**{name: value})
+        if not self.phi:
+            raise InputError("An effect prior needs at least one width phi.")
+        if self.weights and len(self.weights) != len(self.phi):
+            raise InputError(
+                f"An effect prior has {len(self.phi)} widths phi, but {len(self.weights)} weights."
+            )
+        if not np.isfinite(self.alpha):
+            raise InputError(f"alpha must be a finite number, but is {self.alpha:g}.")
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Prior probabilities of the widths, shape (W,)."""
+        weights = np.array(self.weights or [1.0] * len(self.phi))
+        return weights / weights.sum()
+
+    def variances(self, eaf: np.ndarray) -> np.ndarray:
+        """Prior variances of standardised effects of variants, eaf (v,): shape (v, W)."""
+        heterozygosity = np.maximum(4 * eaf * (1 - eaf), 1e-300)
+        return np.multiply.outer(heterozygosity ** (1 + self.alpha), np.square(self.phi))
+
+
+def as_effect_prior(prior: Any) -> EffectPrior:
+    """A prior of scanned effects from one or several widths, or as it is."""
+    if prior is None:
+        return EffectPrior()
+    if isinstance(prior, EffectPrior):
+        return prior
+    try:
+        widths = np.atleast_1d(np.asarray(prior, dtype=np.float64))
+    except (TypeError, ValueError):
+        widths = np.empty((0, 0))
+    if widths.ndim != 1 or not len(widths):
+        raise InputError(
+            f"effect_prior={prior!r} is no prior: expected one or several widths such as 0.2, or "
+            "bl.priors.EffectPrior(...)."
+        )
+    return EffectPrior(tuple(widths))
+
+
 type SnpPrior = Normal | Horseshoe | R2D2 | SpikeSlab
 SNP_PRIORS: dict[str, Callable[[], SnpPrior]] = {
     "normal": Normal,

@@ -49,3 +49,25 @@ def log10_p_chi2(statistic: np.ndarray) -> np.ndarray:
     from scipy.special import log_ndtr
 
     return (np.log(2) + log_ndtr(-np.sqrt(np.maximum(statistic, 0)))) / _LN10
+
+
+def normal_deviate(t: np.ndarray, df: float) -> np.ndarray:
+    """The z with the same tail as Student's t with `df` degrees of freedom.
+
+    An asymptotic expansion, good to 1e-8 from about 30 degrees of freedom, and many times
+    faster than the incomplete beta function; below that the function itself is used.
+
+    References
+    ----------
+    Hill GW (1970). Algorithm 395: Student's t-distribution. Commun ACM 13:617.
+    """
+    if df < 30:
+        from scipy.special import ndtri, stdtr
+
+        tail = ndtri(np.maximum(stdtr(df, -np.abs(t)), 1e-300))
+        return np.copysign(tail, t)
+    a = df - 0.5
+    b = 48 * a * a
+    w = a * np.log1p(t * t / df)
+    inner = (((-0.4 * w - 3.3) * w - 24) * w - 85.5) / (0.8 * w * w + 100 + b)
+    return np.copysign(((inner + w + 3) / b + 1) * np.sqrt(w), t)

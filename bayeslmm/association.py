@@ -20,7 +20,8 @@ REML ratio of the same model, far above where a proper maximum lies.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -30,7 +31,15 @@ from bayeslmm import bayes_factors, likelihood
 from bayeslmm.bayes_factors import LOG_RANGE as _LOG_RANGE
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
-from bayeslmm.nodes import CHEBYSHEV, Weights, interpolate, maximise_on_nodes, stacked_weights
+from bayeslmm.nodes import (
+    HALF_WIDTH,
+    NODES,
+    Weights,
+    chebyshev,
+    interpolate,
+    maximise_on_nodes,
+    stacked_weights,
+)
 from bayeslmm.priors import EffectPrior, as_effect_prior
 from bayeslmm.progress import blas_threads, map_ahead, track
 from bayeslmm.provenance import provenance
@@ -39,14 +48,18 @@ from bayeslmm.tails import log10_p_chi2, log10_p_f
 if TYPE_CHECKING:
     from bayeslmm.lmm import LMM
 
+type Background = Literal["all", "loco", "rest+chrom"]
+BACKGROUNDS = ("all", "loco", "rest+chrom")
+
 TESTS = ("wald", "lrt", "score", "p3d", "bayes")
 # _LOG_RANGE is GEMMA's range of the variance ratio, here with kappa scaled out.
-_HALF_WIDTH = 1.5
 _COLLINEAR = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-9}
 
 
 class Scanner:
     """Tests of rotated variants against one null model, for a set of tests."""
+
+    bayes: bayes_factors.NullPosterior | None = None
 
     def __init__(
         self,
@@ -55,10 +68,52 @@ class Scanner:
         dtype: np.dtype,
         effect_prior: EffectPrior | None = None,
     ) -> None:
-        self.data = data = model.rotated
-        self.tests = tests
-        self.dtype = dtype
         self.basis = model.basis
+        self._specify(model, model.rotated, tests, dtype, effect_prior)
+        data = self.data
+        self.reml = reml = self._null_log_ratio("reml")
+        ml = self._null_log_ratio("ml", reml + HALF_WIDTH)
+        low, high = _LOG_RANGE[0] + HALF_WIDTH, _LOG_RANGE[1] - HALF_WIDTH
+        self.center = float(np.clip(reml, low, high))
+        # Panels of nodes, the window among them: as many as the Bayes factors need.
+        panels = self.center + HALF_WIDTH * chebyshev() if self.exact else np.empty(0)
+        if "bayes" in tests:
+            self.bayes = bayes_factors.null_posterior(
+                data, model.h2_prior, self.center, kernel=self.basis is not None
+            )
+            panels = self.bayes.log_ratio
+        first = 0
+        if self.exact:
+            starts = panels[: len(panels) // NODES * NODES : NODES]
+            first = int(np.argmin(np.abs(starts - self.center - HALF_WIDTH * chebyshev()[0])))
+        self.window = slice(first * NODES, (first + 1) * NODES)
+        sentinels = np.linspace(*_LOG_RANGE, 15)
+        outside = np.abs(sentinels - self.center) > HALF_WIDTH
+        sentinels = sentinels[outside] if self.exact else sentinels[:0]
+        self.panels = slice(0, len(panels))
+        self.sentinels = slice(len(panels), len(panels) + len(sentinels))
+        self.weights = self._weights(np.concatenate([panels, sentinels, [reml, ml]]))
+        null = -0.5 * (self.weights.logdet_d + data.n * np.log(self.weights.Q))
+        self.null_ml = float(null[-1])
+        # The same interpolation as the variants': its error, 1e-7, cancels in the ratio,
+        # which matters where a variant explains nothing and p is next to 1.
+        self.null_ml_interpolated = self.null_ml
+        if self.exact:
+            top = self._in_window(np.array([reml + HALF_WIDTH]))
+            best = float(maximise_on_nodes(null[None, self.window], top)[1][0])
+            if abs(best - self.null_ml) < 1e-6 * data.n:
+                self.null_ml_interpolated = best
+        self._wide: list[tuple[float, Weights]] | None = None
+
+    def _specify(
+        self,
+        model: LMM,
+        data: likelihood.Rotated,
+        tests: tuple[str, ...],
+        dtype: np.dtype,
+        effect_prior: EffectPrior | None,
+    ) -> None:
+        self.data, self.tests, self.dtype = data, tests, dtype
         c = data.C.shape[1]
         self.df = data.n - c - 1
         if self.df < 1:
@@ -68,50 +123,19 @@ class Scanner:
         self.skip = c > 0 and model.has_intercept and (self.basis is None or self.basis.centered)
         self.span = data.C[:, int(self.skip) :].astype(dtype)
         self.exact = self.basis is not None and bool({"wald", "lrt"} & set(tests))
-        reml = self._null_log_ratio("reml")
-        ml = self._null_log_ratio("ml", reml + _HALF_WIDTH)
-        low, high = _LOG_RANGE[0] + _HALF_WIDTH, _LOG_RANGE[1] - _HALF_WIDTH
-        self.center = float(np.clip(reml, low, high))
         self.effect_prior, self.h2_prior = effect_prior or EffectPrior(), model.h2_prior
-        self.bayes: bayes_factors.NullPosterior | None = None
-        # Panels of nodes, the window among them: as many as the Bayes factors need.
-        panels = self.center + _HALF_WIDTH * CHEBYSHEV if self.exact else np.empty(0)
-        if "bayes" in tests:
-            self.bayes = bayes_factors.null_posterior(
-                data, model.h2_prior, self.center, kernel=self.basis is not None
-            )
-            panels = self.bayes.log_ratio
-        first = 0
-        if self.exact:
-            starts = panels[: len(panels) // len(CHEBYSHEV) * len(CHEBYSHEV) : len(CHEBYSHEV)]
-            first = int(np.argmin(np.abs(starts - self.center - _HALF_WIDTH * CHEBYSHEV[0])))
-        self.window = slice(first * len(CHEBYSHEV), (first + 1) * len(CHEBYSHEV))
-        sentinels = np.linspace(*_LOG_RANGE, 15)
-        outside = np.abs(sentinels - self.center) > _HALF_WIDTH
-        sentinels = sentinels[outside] if self.exact else sentinels[:0]
-        self.panels = slice(0, len(panels))
-        self.sentinels = slice(len(panels), len(panels) + len(sentinels))
-        nodes = np.concatenate([panels, sentinels, [reml, ml]])
-        self.at_reml, self.at_ml = len(nodes) - 2, len(nodes) - 1
-        self.weights = self._weights(nodes)
-        null = -0.5 * (self.weights.logdet_d + data.n * np.log(self.weights.Q))
-        self.null_ml = float(null[self.at_ml])
-        # The same interpolation as the variants': its error, 1e-7, cancels in the ratio,
-        # which matters where a variant explains nothing and p is next to 1.
-        self.null_ml_interpolated = self.null_ml
-        if self.exact:
-            top = self._in_window(np.array([reml + _HALF_WIDTH]))
-            best = float(maximise_on_nodes(null[None, self.window], top)[1][0])
-            if abs(best - self.null_ml) < 1e-6 * data.n:
-                self.null_ml_interpolated = best
-        self._wide: list[tuple[float, Weights]] | None = None
+        self.half_width = HALF_WIDTH
+
+    def rotate(self, x: np.ndarray) -> np.ndarray:
+        """Variants in rows (v, n), put on the basis."""
+        return x if self.basis is None else self.basis.rotate_rows(x)
 
     def _weights(self, nodes: np.ndarray) -> Weights:
         return stacked_weights(self.data, nodes, skip_intercept=self.skip, dtype=self.dtype)
 
     def _in_window(self, log_ratio: np.ndarray) -> np.ndarray:
         """Log ratios on the scale of the window, -1 to 1."""
-        return np.clip((log_ratio - self.center) / _HALF_WIDTH, -1, 1)
+        return np.clip((log_ratio - self.center) / self.half_width, -1, 1)
 
     def _null_log_ratio(self, kind: Literal["reml", "ml"], limit: float = np.inf) -> float:
         if self.basis is None:
@@ -124,9 +148,16 @@ class Scanner:
         with np.errstate(divide="ignore"):
             return float(np.clip(np.log(h2) - np.log1p(-h2), *_LOG_RANGE))
 
-    def test(self, block: CenteredBlock) -> dict[str, np.ndarray]:
-        """Columns of the table for a block of centred variants, NaN where there is no test."""
-        x = block.x if self.basis is None else self.basis.rotate_rows(block.x)
+    @property
+    def h2(self) -> float:
+        """REML estimate of h2 under the null model."""
+        return float(1 / (1 + np.exp(-self.reml)))
+
+    def test(self, block: CenteredBlock, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns of the table for a block of centred variants, NaN where there is no test.
+
+        x are the block's variants as `rotate` gives them.
+        """
         a, b = self.weights.statistics(x)
         raw = block.sum_sq
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -156,18 +187,21 @@ class Scanner:
         return b / a, np.sqrt(s2_e / a), explained / s2_e
 
     def _plug_in(self, out: dict[str, np.ndarray], a: np.ndarray, b: np.ndarray) -> None:
-        """Tests that fix the ratio at its null estimate: score (ML) and p3d (REML)."""
-        i = self.at_reml
+        """Tests that fix the ratio at its null estimate: score (ML) and p3d (REML).
+
+        These are the last two nodes.
+        """
+        i = -2
         out["beta"], out["se"], f = self._wald(a[:, i], b[:, i], self.weights.Q[i])
         if "p3d" in self.tests:
             out["log10_p3d"] = log10_p_f(f, self.df)
         if "score" in self.tests:
-            i = self.at_ml
+            i = -1
             f = self.data.n * b[:, i] ** 2 / (self.weights.Q[i] * a[:, i])
             out["log10_score"] = log10_p_f(f, self.df)
 
     def _regression(self, out: dict[str, np.ndarray], a: np.ndarray, b: np.ndarray) -> None:
-        i, n = self.at_reml, self.data.n
+        i, n = -2, self.data.n
         Q = self.weights.Q[i]
         f = self._wald(a[:, i], b[:, i], Q)[2]
         out["log10_wald"] = log10_p_f(f, self.df)
@@ -197,12 +231,21 @@ class Scanner:
             self.data.df,
         )
         for j in np.flatnonzero(beyond & testable):
-            again = bayes_factors.adaptive_columns(
-                self.data, self.h2_prior, null, x[j].astype(np.float64), width[j], log_prior
-            )
-            for name, value in again.items():
+            for name, value in self._integrate_again(null, x[j], width[j]).items():
                 found[name][j] = value
         out |= found
+
+    def _integrate_again(
+        self, null: bayes_factors.NullPosterior, x: np.ndarray, width: np.ndarray
+    ) -> dict[str, float]:
+        return bayes_factors.adaptive_columns(
+            self.data,
+            self.h2_prior,
+            null.log_integral,
+            x.astype(np.float64),
+            width,
+            np.log(self.effect_prior.probabilities),
+        )
 
     def _exact(
         self,
@@ -223,12 +266,12 @@ class Scanner:
             t, best = maximise_on_nodes(inside, self._in_window(limit))
             allowed = self.weights.log_ratio[sentinels] <= limit[:, None]
             outside = around.max(axis=1, initial=-np.inf, where=allowed)
-            low, high = self.center - _HALF_WIDTH, self.center + _HALF_WIDTH
+            low, high = self.center - self.half_width, self.center + self.half_width
             stuck = ((t <= -1) & (low > _LOG_RANGE[0] + 1e-9)) | (
                 (t >= 1) & (high < _LOG_RANGE[1] - 1e-9)
             )
             again = np.flatnonzero(testable & (stuck | (outside > best)))
-            log_ratio = self.center + _HALF_WIDTH * t
+            log_ratio = self.center + self.half_width * t
             at = [interpolate(v[:, window], t) for v in (np.log(a), b)]
             Q = interpolate(np.broadcast_to(self.weights.Q[window], inside.shape), t)
             a_best, b_best = np.exp(at[0]), at[1]
@@ -241,7 +284,7 @@ class Scanner:
                 out["l_remle"] = np.exp(log_ratio) / self.data.kappa
                 out["beta"], out["se"], f = self._wald(a_best, b_best, Q)
                 out["log10_wald"] = log10_p_f(f, self.df)
-                limit = np.minimum(log_ratio + _HALF_WIDTH, _LOG_RANGE[1])
+                limit = np.minimum(log_ratio + HALF_WIDTH, _LOG_RANGE[1])
             else:
                 out["log10_lrt"] = log10_p_chi2(2 * np.maximum(best - null, 0))
 
@@ -258,11 +301,11 @@ class Scanner:
     def _search_widely(self, kind: str, x: np.ndarray, limit: np.ndarray) -> np.ndarray:
         """Optimum from the least ratio to `limit`: loglik, log ratio, a, b, Q; shape (5, v)."""
         if self._wide is None:
-            panels = int(np.ceil((_LOG_RANGE[1] - _LOG_RANGE[0]) / (2 * _HALF_WIDTH)))
+            panels = int(np.ceil((_LOG_RANGE[1] - _LOG_RANGE[0]) / (2 * HALF_WIDTH)))
             edges = np.linspace(*_LOG_RANGE, panels + 1)
             half = (edges[1] - edges[0]) / 2
             centers = edges[:-1] + half
-            self._wide = [(float(m), self._weights(m + half * CHEBYSHEV)) for m in centers]
+            self._wide = [(float(m), self._weights(m + half * chebyshev())) for m in centers]
         half = (_LOG_RANGE[1] - _LOG_RANGE[0]) / len(self._wide) / 2
         found = np.full((5, len(x)), -np.inf)
         for middle, weights in self._wide:
@@ -286,24 +329,26 @@ class Scanner:
 
 
 def scan(
-    model: LMM,
+    model: LMM | Mapping[str, LMM],
     genotypes: Genotypes | str | os.PathLike[str] | np.ndarray,
     tests: str | Iterable[str] = ("wald", "bayes"),
     *,
+    background: Background = "all",
     effect_prior: EffectPrior | float | Iterable[float] | None = None,
     prior_odds: float | None = None,
     dtype: Literal["float32", "float64"] = "float32",
     threads: int | None = None,
     block_size: int | None = None,
     progress: bool | None = None,
-) -> pd.DataFrame:
+) -> pd.DataFrame | dict[str, pd.DataFrame]:
     """Test every variant for association, one at a time, in a linear mixed model.
 
     Parameters
     ----------
-    model : LMM
+    model : LMM, or mapping of names to LMM
         Phenotype, covariates and kernel; without kernel this is plain linear
-        regression.
+        regression. Several models whose samples and kernel are the same share one
+        rotation: each further one costs a few percent of the first.
     genotypes : Genotypes, path or array (n, m)
         Must hold every analysed sample; matched by id.
     tests : str or several of them
@@ -313,6 +358,11 @@ def scan(
         model's ML ratio; ``"p3d"``: F test with the ratio fixed at the null model's
         REML estimate (EMMAX, P3D); ``"bayes"``: Bayes factor and posterior of the effect,
         integrated over h2 under the model's prior.
+    background : {"all", "loco", "rest+chrom"}
+        The kernel behind a variant: the model's as it is; without the variant's
+        chromosome; or both parts, each with its own variance (see
+        `bayeslmm.backgrounds`, and the docs for which to take). The latter two need a
+        GRM that knows its variants.
     effect_prior : EffectPrior, float or several, optional
         Prior of the effects for ``"bayes"``: standard deviations in phenotypic standard
         deviations per sd of the genotype, averaged over; by default 0.05, 0.1, 0.2 and
@@ -347,12 +397,15 @@ def scan(
         (posterior probability of association) and bfdr (Bayesian false discovery rate
         if this variant and all with a higher ppa are called). Monomorphic variants and
         those that covariates explain have NA. Attributes: provenance, the priors, counts
-        of both.
+        of both, and the background: "all", or one record per chromosome with the numbers
+        of variants behind it, the chromosome's share of the genetic variance, and h2.
+        For several models a dict of such tables.
 
     Raises
     ------
     InputError
-        For unknown tests, and for samples without genotypes.
+        For unknown tests or backgrounds, samples without genotypes, and chromosomes that
+        are not in the relatedness matrix when they are to be left out of it.
 
     References
     ----------
@@ -384,7 +437,52 @@ def scan(
         raise InputError(f"tests={listing(unknown)}: expected one or more of {listing(TESTS)}.")
     if dtype not in ("float32", "float64"):
         raise InputError(f"dtype='{dtype}' is unknown; expected 'float32' or 'float64'.")
+    if background not in BACKGROUNDS:
+        raise InputError(
+            f"background='{background}' is unknown; expected one of {listing(BACKGROUNDS)}."
+        )
+    prior = as_effect_prior(effect_prior)
+    if prior_odds is not None and not (prior_odds > 0 and np.isfinite(prior_odds)):
+        raise InputError(f"prior_odds must be above 0, such as 1e-4, but is {prior_odds:g}.")
+    if prior_odds is not None and "bayes" not in chosen:
+        raise InputError("prior_odds needs Bayes factors: add 'bayes' to tests.")
     genotypes = as_genotypes(genotypes)
+    models = {"": model} if not isinstance(model, Mapping) else dict(model)
+    for one in models.values():
+        _require_genotypes(one, genotypes)
+    workers = threads or os.cpu_count() or 1
+    tables: dict[str, pd.DataFrame] = {}
+    for group in _sharing_a_rotation(models) if background == "all" else [[k] for k in models]:
+        first = models[group[0]]
+        # Without kernel nothing is rotated: reading takes the time, not the precision.
+        kind = np.dtype(dtype if first.basis is not None else "float64")
+        if not genotypes.samples.index.equals(first.ids):
+            own = genotypes.select(samples=first.ids)
+        else:
+            own = genotypes
+        run = _Run(own, kind, workers, block_size, progress)
+        accounts: list[dict[str, Any]] = []
+        if background == "all":
+            scanners = [Scanner(models[name], chosen, kind, prior) for name in group]
+            found = run.all_variants(scanners)
+        else:
+            found, accounts = _by_chromosome(first, run, chosen, prior, background)
+        for name, columns in zip(group, found, strict=True):
+            table = _table(models[name], own, chosen, columns)
+            table.attrs["background"] = accounts or "all"
+            if "bayes" in chosen:
+                table.attrs |= {
+                    "effect_prior": repr(prior),
+                    "h2_prior": repr(models[name].h2_prior),
+                }
+            if prior_odds is not None:
+                table["ppa"], table["bfdr"] = _calls(table.log10_bf.to_numpy(), prior_odds)
+                table.attrs["prior_odds"] = prior_odds
+            tables[name] = table
+    return {name: tables[name] for name in models} if isinstance(model, Mapping) else tables[""]
+
+
+def _require_genotypes(model: LMM, genotypes: Genotypes) -> None:
     absent = model.ids.difference(genotypes.samples.index)
     if len(absent):
         raise InputError(
@@ -392,55 +490,98 @@ def scan(
             f"genotypes there: {listing(absent)}. Its sample ids look like "
             f"{listing(genotypes.samples.index[:2])}."
         )
-    if not genotypes.samples.index.equals(model.ids):
-        genotypes = genotypes.select(samples=model.ids)
-    # Without kernel nothing is rotated: reading takes the time, not the precision.
-    kind = np.dtype(dtype if model.basis is not None else "float64")
-    prior = as_effect_prior(effect_prior)
-    if prior_odds is not None and not (prior_odds > 0 and np.isfinite(prior_odds)):
-        raise InputError(f"prior_odds must be above 0, such as 1e-4, but is {prior_odds:g}.")
-    if prior_odds is not None and "bayes" not in chosen:
-        raise InputError("prior_odds needs Bayes factors: add 'bayes' to tests.")
-    scanner = Scanner(model, chosen, kind, prior)
-    if block_size is None:
-        block_size = max(16, genotypes.block_size() // 2)
-    ranges = genotypes.block_ranges(block_size)
-    workers = threads or os.cpu_count() or 1
-    if scanner.basis is not None and kind == np.float32:
-        _ = scanner.basis.vectors32  # made once, before the threads need it
 
-    def work(span: tuple[int, int]) -> tuple[CenteredBlock, dict[str, np.ndarray]]:
-        block = genotypes.centered_block(*span, dtype=kind)
-        columns = scanner.test(block)
-        return _without_dosages(block), columns
 
-    m = genotypes.n_variants
-    table: dict[str, np.ndarray] = {}
-    with blas_threads(1):
-        results = map_ahead(work, ranges, workers=workers)
-        for block, columns in track(
-            results,
-            "Scan",
-            total=m,
-            size=lambda result: result[0].stop - result[0].start,
-            show=progress,
-        ):
-            columns |= {
-                "eaf": block.eaf,
-                "n_missing": block.n_missing,
-                "variance": block.sum_sq / genotypes.n_samples,
-            }
-            for name, values in columns.items():
-                if name not in table:
-                    table[name] = np.empty(m, dtype=values.dtype)
-                table[name][block.start : block.stop] = values
-    result = _table(model, genotypes, chosen, table)
-    if "bayes" in chosen:
-        result.attrs |= {"effect_prior": repr(prior), "h2_prior": repr(model.h2_prior)}
-    if prior_odds is not None:
-        result["ppa"], result["bfdr"] = _calls(result.log10_bf.to_numpy(), prior_odds)
-        result.attrs["prior_odds"] = prior_odds
-    return result
+def _sharing_a_rotation(models: Mapping[str, LMM]) -> list[list[str]]:
+    """Names of models with the same samples on the same basis, together."""
+    groups: dict[Any, list[str]] = {}
+    for name, model in models.items():
+        groups.setdefault((id(model.basis), tuple(model.ids)), []).append(name)
+    return list(groups.values())
+
+
+def _by_chromosome(
+    model: LMM,
+    run: _Run,
+    tests: tuple[str, ...],
+    prior: EffectPrior,
+    background: Background,
+) -> tuple[list[dict[str, np.ndarray]], list[dict[str, Any]]]:
+    """Each chromosome against a background of its own: columns, and what the backgrounds were."""
+    from bayeslmm.backgrounds import chromosome_kernels, log_ratio_of, scanner_of
+
+    if model.basis is None:
+        raise InputError(f"background='{background}' needs a kernel; this LMM has none.")
+    guess = log_ratio_of(model)
+    chroms = run.genotypes.variants.chrom.astype(str).to_numpy()
+    columns: dict[str, np.ndarray] = {}
+    accounts = []
+    total = len(pd.unique(chroms))
+    for kernel in track(
+        chromosome_kernels(model, run.genotypes, background),
+        "Chromosomes",
+        total=total,
+        show=run.progress,
+    ):
+        scanner = scanner_of(kernel.model, tests, run.dtype, prior, guess)
+        here = np.flatnonzero(chroms == kernel.chrom)
+        part = replace(run, genotypes=run.genotypes.select(variants=chroms == kernel.chrom))
+        (found,) = replace(part, progress=False).all_variants([scanner])
+        for name, values in found.items():
+            if name not in columns:
+                columns[name] = np.empty(len(chroms), dtype=values.dtype)
+            columns[name][here] = values
+        accounts.append(kernel.account | {"h2": scanner.h2})
+    return [columns], accounts
+
+
+@dataclass(frozen=True)
+class _Run:
+    """How a pass over variants is done: of which, how precisely, by how many threads."""
+
+    genotypes: Genotypes
+    dtype: np.dtype
+    workers: int
+    block_size: int | None
+    progress: bool | None
+
+    def all_variants(self, scanners: list[Scanner]) -> list[dict[str, np.ndarray]]:
+        """Columns of every scanner; the scanners share the rotation."""
+        genotypes = self.genotypes
+        size = self.block_size
+        if size is None:
+            size = max(16, genotypes.block_size() // 2)
+        basis = scanners[0].basis
+        if basis is not None and self.dtype == np.float32:
+            _ = basis.vectors32  # made once, before the threads need it
+
+        def work(span: tuple[int, int]) -> tuple[CenteredBlock, list[dict[str, np.ndarray]]]:
+            block = genotypes.centered_block(*span, dtype=self.dtype)
+            x = scanners[0].rotate(block.x)
+            return _without_dosages(block), [scanner.test(block, x) for scanner in scanners]
+
+        m = genotypes.n_variants
+        tables: list[dict[str, np.ndarray]] = [{} for _ in scanners]
+        with blas_threads(1):
+            results = map_ahead(work, genotypes.block_ranges(size), workers=self.workers)
+            for block, found in track(
+                results,
+                "Scan",
+                total=m,
+                size=lambda result: result[0].stop - result[0].start,
+                show=self.progress,
+            ):
+                about = {
+                    "eaf": block.eaf,
+                    "n_missing": block.n_missing,
+                    "variance": block.sum_sq / genotypes.n_samples,
+                }
+                for table, columns in zip(tables, found, strict=True):
+                    for name, values in (columns | about).items():
+                        if name not in table:
+                            table[name] = np.empty(m, dtype=values.dtype)
+                        table[name][block.start : block.stop] = values
+        return tables
 
 
 def _calls(log10_bf: np.ndarray, prior_odds: float) -> tuple[np.ndarray, np.ndarray]:

@@ -27,14 +27,14 @@ import numpy as np
 
 from bayeslmm import likelihood
 from bayeslmm.effects import snp_terms
-from bayeslmm.nodes import CHEBYSHEV, cardinal
+from bayeslmm.nodes import HALF_WIDTH, NODES, cardinal, chebyshev
 from bayeslmm.priors import H2Prior
 from bayeslmm.quadrature import unit_density
 from bayeslmm.tails import normal_deviate
 
 # Log ratios that nodes cover, as in the search for the optimum; beyond, h2 is 0 or 1 to 1e-5.
 LOG_RANGE = (float(np.log(1e-5)), float(np.log(1e5)))
-_PANEL = 3.0
+_PANEL = 2 * HALF_WIDTH
 _POINTS, _POINT_WEIGHTS = np.polynomial.legendre.leggauss(32)
 # Where the null density is lower than its peak by this, it is out of range.
 _RANGE_DROP = 30.0
@@ -118,10 +118,10 @@ def null_posterior(
     position = 2 * (points - panels[0]) / _PANEL
     panel = np.clip(position // 2, 0, len(panels) - 1).astype(int)
     within = cardinal(np.clip(position - 2 * panel - 1, -1, 1))
-    by_panel = np.zeros((len(points), len(panels), len(CHEBYSHEV)))
+    by_panel = np.zeros((len(points), len(panels), NODES))
     by_panel[np.arange(len(points)), panel] = within
     to_points = by_panel.reshape(len(points), -1).T
-    nodes = (panels[:, None] + _PANEL * (CHEBYSHEV + 1) / 2).ravel()
+    nodes = (panels[:, None] + _PANEL * (chebyshev() + 1) / 2).ravel()
     if prior.spike:
         nodes, weights = np.append(nodes, -np.inf), np.append(weights, spike)
         to_points = _with_own_point(to_points)
@@ -271,12 +271,15 @@ def _moments(
 def adaptive_columns(
     data: likelihood.Rotated,
     prior: H2Prior,
-    null: NullPosterior,
+    log_null: float,
     x: np.ndarray,
     width: np.ndarray,
     log_prior: np.ndarray,
 ) -> dict[str, float]:
-    """The same for one rotated variant (n,), by adaptive quadrature of its own over h2."""
+    """The same for one rotated variant (n,), by adaptive quadrature of its own over h2.
+
+    `log_null` is the log marginal likelihood of the null model.
+    """
 
     def conjugate(h2: np.ndarray) -> _Conjugate:
         terms = snp_terms(data, x[:, None], h2)
@@ -300,5 +303,5 @@ def adaptive_columns(
     by_width = at.log_bf + log_prior[:, None]
     p = np.exp(by_width - np.logaddexp.reduce(by_width, axis=1, keepdims=True))
     p = p * np.append(density.weights * (1 - density.mass_at_0), density.mass_at_0)
-    found = {"log10_bf": (density.log_integral - null.log_integral) / _LN10}
+    found = {"log10_bf": (density.log_integral - log_null) / _LN10}
     return found | {name: float(v[0]) for name, v in _moments(p, at, p, at.z).items()}

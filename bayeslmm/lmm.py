@@ -246,6 +246,19 @@ class LMM:
         other._design = replace(self._design, y=values)
         return other
 
+    def with_kernel(self, kernel: GRM | Eigenbasis | None) -> LMM:
+        """The same model with another kernel, which must hold its samples."""
+        other = copy(self)
+        for made in ("rotated", "basis"):
+            other.__dict__.pop(made, None)
+        other._kernel = kernel
+        return other
+
+    @property
+    def grm(self) -> GRM | None:
+        """The relatedness matrix behind the kernel, if it is known."""
+        return self._kernel.grm if isinstance(self._kernel, Eigenbasis) else self._kernel
+
     def __repr__(self) -> str:
         kept = int(self.samples.kept.sum())
         lines = [f"LMM  {self.formula}", f"  samples  {kept:,} analysed"]

@@ -92,7 +92,7 @@ def test_wide_search_agrees_with_the_window():
     scanner = Scanner(model(y, C, K), ALL, np.dtype("float64"))
     genotypes = bl.Genotypes.from_array(variants(60, 20))
     block = genotypes.centered_block(0, 20, dtype=np.float64)
-    inside = scanner.test(block)
+    inside = scanner.test(block, scanner.rotate(block.x))
     x = scanner.basis.rotate_rows(block.x)
     _, log_ratio, a, b, Q = scanner._search_widely("reml", x, np.full(20, np.log(1e5)))
     middle = np.abs(np.log(inside["l_remle"] * scanner.data.kappa) - scanner.center) < 1.4

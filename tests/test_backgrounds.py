@@ -1,0 +1,217 @@
+"""LOCO and rest + chromosome: against dense covariance matrices and the eigenbasis."""
+
+import dense
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import optimize
+
+import bayeslmm as bl
+from bayeslmm import backgrounds
+from bayeslmm.errors import InputError
+from bayeslmm.genotypes import Genotypes
+
+pytestmark = pytest.mark.algebra
+EXACT = {"tests": ("wald", "lrt", "score", "p3d", "bayes"), "dtype": "float64"}
+P = ["p_wald", "p_lrt", "p_score", "p_p3d"]
+
+
+def cohort(n=120, m=60, chromosomes=3, seed=0, h2=(0.3, 0.2)):
+    """Genotypes on some chromosomes; the first and the rest have their own variances."""
+    rng = np.random.default_rng([seed, n])
+    founders = rng.binomial(1, 0.4, size=(2, 8, m * chromosomes))
+    x = sum(f[rng.integers(0, 8, size=n)] for f in founders).astype(float)
+    x += rng.binomial(1, 0.1, size=x.shape)
+    x = np.minimum(x, 2)
+    x[0] = 0
+    x[1] = 1
+    chrom = np.repeat([str(c + 1) for c in range(chromosomes)], m)
+    z = (x - x.mean(0)) / x.std(0)
+    first = chrom == "1"
+    y = np.sqrt(h2[0] / m) * z[:, first] @ rng.normal(size=first.sum())
+    y += np.sqrt(h2[1] / (~first).sum()) * z[:, ~first] @ rng.normal(size=(~first).sum())
+    y += np.sqrt(1 - sum(h2)) * rng.normal(size=n)
+    ids = [f"v{j}" for j in range(x.shape[1])]
+    return Genotypes.from_array(x, variants=pd.DataFrame({"id": ids, "chrom": chrom})), y
+
+
+@pytest.fixture
+def without_decomposition(monkeypatch):
+    monkeypatch.setattr(backgrounds, "_SMALL", 0)
+
+
+def kernel_of(genotypes, chosen):
+    x = genotypes.centered_block(0, genotypes.n_variants, np.float64).x[chosen].T
+    p = (x - x.min(axis=0)).mean(axis=0) / 2
+    z = x / np.sqrt(2 * p * (1 - p))
+    return z @ z.T / chosen.sum()
+
+
+@pytest.mark.parametrize("by_chrom", [True, False])
+@pytest.mark.parametrize("small", [0, 10**6], ids=["between nodes", "eigenbasis"])
+def test_loco_equals_dense(monkeypatch, by_chrom, small):
+    """The tested chromosome is not in its K: the reference is built without it."""
+    monkeypatch.setattr(backgrounds, "_SMALL", small)
+    genotypes, y = cohort()
+    K = bl.grm(genotypes, by_chrom=by_chrom, dtype="float64")
+    model = bl.LMM(y, kernel=K)
+    found = model.scan(genotypes, **EXACT, background="loco")
+    chrom = genotypes.variants.chrom.to_numpy()
+    x = genotypes.centered_block(0, genotypes.n_variants, np.float64).x
+    C = np.ones((len(y), 1))
+    for label in ("1", "3"):
+        K_rest = kernel_of(genotypes, chrom != label)
+        for j in np.flatnonzero(chrom == label)[::17]:
+            expected = dense.variant_tests(y, C, K_rest, x[j])
+            for test in ("wald", "lrt", "score", "p3d"):
+                got = np.log10(found[f"p_{test}"].iloc[j])
+                assert got == pytest.approx(expected[test], abs=3e-6, rel=3e-6), (label, j, test)
+            assert found.beta.iloc[j] == pytest.approx(expected["beta"], rel=1e-5)
+            assert found.l_remle.iloc[j] == pytest.approx(expected["l_remle"], rel=1e-4)
+
+
+@pytest.mark.parametrize("background", ["loco", "rest+chrom"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_between_nodes_equals_the_eigenbasis(monkeypatch, background, dtype):
+    genotypes, y = cohort(n=200, m=80)
+    model = bl.LMM(y, kernel=bl.grm(genotypes))
+    options = EXACT | {"dtype": dtype, "background": background}
+    monkeypatch.setattr(backgrounds, "_SMALL", 0)
+    fast = model.scan(genotypes, **options)
+    monkeypatch.setattr(backgrounds, "_SMALL", 10**6)
+    exact = model.scan(genotypes, **options)
+    limit = {"float64": 2e-6, "float32": 1e-3}[dtype]
+    for column in P:
+        assert np.abs(np.log10(fast[column] / exact[column])).max() < limit, column
+    assert np.abs(fast.log10_bf - exact.log10_bf).max() < max(limit, 1e-5)
+    assert np.abs((fast.post_mean - exact.post_mean) / exact.post_sd).max() < max(limit, 1e-5)
+    assert np.abs(fast.lfsr - exact.lfsr).max() < 1e-4
+
+
+def test_a_strong_variant_is_tested_in_the_eigenbasis(monkeypatch, without_decomposition):
+    """Its optimum is not between the nodes: 40% of the variance, shared by relatives."""
+    genotypes, y = cohort(n=200, m=80, h2=(0.02, 0.5), seed=3)
+    x = genotypes.centered_block(0, genotypes.n_variants, np.float64).x
+    y = y + 3 * x[7] / x[7].std() + 2 * x[200] / x[200].std()
+    model = bl.LMM(y, kernel=bl.grm(genotypes, dtype="float64"))
+    made = []
+    eigen = backgrounds.Scanner.__init__
+
+    def counting(self, *args):
+        if type(self) is backgrounds.Scanner:
+            made.append(1)
+        eigen(self, *args)
+
+    monkeypatch.setattr(backgrounds.Scanner, "__init__", counting)
+    found = model.scan(genotypes, **EXACT, background="loco")
+    assert made
+    chrom = genotypes.variants.chrom.to_numpy()
+    expected = dense.variant_tests(
+        y, np.ones((len(y), 1)), kernel_of(genotypes, chrom != chrom[7]), x[7]
+    )
+    assert np.log10(found.p_wald.iloc[7]) == pytest.approx(expected["wald"], rel=1e-6)
+    assert np.log10(found.p_lrt.iloc[7]) == pytest.approx(expected["lrt"], rel=1e-6)
+
+
+def test_split_of_rest_and_chromosome_is_that_of_reml(without_decomposition):
+    """Against a dense two-component REML by a general optimiser."""
+    genotypes, y = cohort(n=250, m=80, seed=1, h2=(0.35, 0.25))
+    model = bl.LMM(y, kernel=bl.grm(genotypes, by_chrom=True))
+    found = model.scan(genotypes, "wald", background="rest+chrom")
+    chrom = genotypes.variants.chrom.to_numpy()
+    C = np.ones((len(y), 1))
+    for account in found.attrs["background"]:
+        own = chrom == account["chrom"]
+        K = [dense.centred(kernel_of(genotypes, chosen)) for chosen in (~own, own)]
+        K = [k / np.trace(k) * len(k) for k in K]
+
+        def negative(theta, K=K):
+            V = (
+                np.exp(theta[0]) * K[0]
+                + np.exp(theta[1]) * K[1]
+                + np.exp(theta[2]) * np.eye(len(y))
+            )
+            return -dense.reml_loglik(y, C, V)
+
+        best = optimize.minimize(negative, np.log([0.3, 0.3, 0.4]), method="Nelder-Mead")
+        s2 = np.exp(best.x)
+        q = account["share_chrom"]
+        h2 = account["h2"]
+        total = s2.sum()
+        plugged = np.log([h2 * (1 - q), max(h2 * q, 1e-9), 1 - h2]) + np.log(total)
+        # The likelihood decides: shares that it cannot tell apart are equally good.
+        assert negative(plugged) - best.fun < 0.03, (account, s2 / total)
+    shares = {a["chrom"]: a["share_chrom"] for a in found.attrs["background"]}
+    assert shares["1"] > 0.3
+
+
+def test_result_says_what_was_behind_each_chromosome():
+    genotypes, y = cohort(chromosomes=3, m=20)
+    model = bl.LMM(y, kernel=bl.grm(genotypes))
+    loco = model.scan(genotypes, "wald", background="loco").attrs["background"]
+    assert [a["chrom"] for a in loco] == ["1", "2", "3"]
+    assert all(a["n_variants_rest"] == 40 and a["n_variants_chrom"] == 0 for a in loco)
+    assert all(0 <= a["h2"] <= 1 for a in loco)
+    both = model.scan(genotypes, "wald", background="rest+chrom").attrs["background"]
+    assert all(a["n_variants_chrom"] == 20 for a in both)
+    assert model.scan(genotypes, "wald").attrs["background"] == "all"
+
+
+def test_tested_variants_may_be_a_part_of_the_kernels():
+    genotypes, y = cohort(m=20)
+    model = bl.LMM(y, kernel=bl.grm(genotypes))
+    whole = model.scan(genotypes, "wald", background="loco")
+    chosen = (genotypes.variants.chrom == "2").to_numpy()
+    part = model.scan(genotypes.select(variants=chosen), "wald", background="loco")
+    np.testing.assert_allclose(part.p_wald, whole.p_wald[chosen], rtol=1e-12)
+
+
+def test_unknown_backgrounds_and_chromosomes_are_refused():
+    genotypes, y = cohort(m=20)
+    K = bl.grm(genotypes)
+    model = bl.LMM(y, kernel=K)
+    with pytest.raises(InputError, match="background='genome' is unknown"):
+        model.scan(genotypes, background="genome")
+    other = bl.grm(genotypes.select(variants=(genotypes.variants.chrom != "2").to_numpy()))
+    with pytest.raises(InputError, match="chromosome .2. of the tested variants is not among"):
+        bl.LMM(y, kernel=other).scan(genotypes, background="loco")
+    alone = bl.grm(genotypes.select(variants=(genotypes.variants.chrom == "1").to_numpy()))
+    one = genotypes.select(variants=(genotypes.variants.chrom == "1").to_numpy())
+    with pytest.raises(InputError, match="at least two chromosomes"):
+        bl.LMM(y, kernel=alone).scan(one, background="loco")
+    with pytest.raises(InputError, match="does not know its variants"):
+        bl.LMM(y, kernel=K.matrix).scan(genotypes, background="loco")
+    with pytest.raises(InputError, match="needs a kernel"):
+        bl.LMM(y).scan(genotypes, background="loco")
+
+
+# -- several phenotypes ---------------------------------------------------------------------------
+
+
+def test_several_phenotypes_are_those_one_by_one(mice):
+    K = bl.grm(mice.genotypes)
+    models = {name: bl.LMM(f"{name} ~ sex", mice.phenotypes, K) for name in ("cd8", "mch")}
+    again = models["cd8"].with_phenotype(models["cd8"].y[::-1].copy())
+    snps = mice.genotypes.select(variants=(mice.genotypes.variants.chrom == "19").to_numpy())
+    tables = bl.scan(models | {"reversed": again}, snps, ("wald", "bayes"))
+    assert list(tables) == ["cd8", "mch", "reversed"]
+    for name, model in (models | {"reversed": again}).items():
+        alone = model.scan(snps, ("wald", "bayes"))
+        np.testing.assert_array_equal(tables[name].p_wald, alone.p_wald)
+        np.testing.assert_array_equal(tables[name].log10_bf, alone.log10_bf)
+        assert tables[name].attrs["formula"] == model.formula
+
+
+def test_phenotypes_of_the_same_samples_share_the_rotation(monkeypatch):
+    genotypes, y = cohort(m=20)
+    model = bl.LMM(y, kernel=bl.grm(genotypes))
+    rotated = []
+    rotate = type(model.basis).rotate_rows
+
+    def counting(self, x):
+        rotated.append(len(x))
+        return rotate(self, x)
+
+    monkeypatch.setattr(type(model.basis), "rotate_rows", counting)
+    bl.scan({"a": model, "b": model.with_phenotype(y**2)}, genotypes, "wald")
+    assert sum(rotated) == genotypes.n_variants

@@ -151,7 +151,7 @@ def _r2d2_sds(prior: R2D2, sd_y: Any, kappa: Any, k: int) -> Any:
     """
     import pymc as pm
     import pytensor.tensor as pt
-    from pytensor.tensor.math import logsumexp
+    from pytensor.tensor.special import logsumexp
 
     log_s2, logit_h2 = pm.Flat("log_s2"), pm.Flat("logit_h2")
     log_snp = pm.Flat("log_snp", dims="snp", initval=np.full(k, np.log(0.2 / k)))

@@ -26,7 +26,7 @@ import numpy as np
 from bayeslmm.conditional import lagrange
 from bayeslmm.generative import ModelData, check_names, check_r2d2, snp_widths, variances
 from bayeslmm.likelihood import LARGEST_H2
-from bayeslmm.priors import R2D2, H2Prior, Normal, SnpPrior
+from bayeslmm.priors import R2D2, H2Prior, Horseshoe, Normal, SnpPrior
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -37,9 +37,8 @@ _ZERO = 1e-13
 _ACCURACY = 30
 # Numbers of Gram matrices that are held at a time.
 _CHUNK = 2**23
-# With more SNPs than this a matrix of their size costs more than what it saves under a normal
-# prior, whose geometry is simple with the effects in the model, too.
-_MOST_NORMAL = 50
+# With more SNPs than this, matrices of their size cost more than what they save.
+_MOST_SNPS: dict[type, int] = {Normal: 50, Horseshoe: 100}
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def is_collapsible(data: ModelData, snp_prior: SnpPrior, priors: Mapping[str, An
         return False
     if isinstance(snp_prior, R2D2) and k:
         return "sd" not in priors
-    return not (isinstance(snp_prior, Normal) and k > _MOST_NORMAL)
+    return k <= _MOST_SNPS.get(type(snp_prior), k)
 
 
 def collapsed_model(

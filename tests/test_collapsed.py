@@ -237,6 +237,18 @@ def test_h2_may_reach_1():
     assert float(tree["posterior"]["h2"].mean()) > 0.9
 
 
+def test_many_snps_are_not_integrated_out():
+    model, _ = make(CASE)
+    rng = np.random.default_rng(7)
+    many = pd.DataFrame(rng.binomial(2, 0.4, size=(CASE.n, 101)), index=model.ids)
+    for k, collapsible in ((50, [True, True, True]), (51, [False, True, True])):
+        data = model_data(model, selected_snps(model, many.iloc[:, :k]))
+        assert [is_collapsible(data, p, {}) for p in (Normal(), Horseshoe(), R2D2())] == collapsible
+    data = model_data(model, selected_snps(model, many))
+    assert not is_collapsible(data, Horseshoe(), {})
+    assert is_collapsible(data, R2D2(), {})
+
+
 def test_own_priors_of_effects_are_not_integrated_out():
     _, data, _ = problem(Normal())
     assert not is_collapsible(data, Normal(), {"b": None})

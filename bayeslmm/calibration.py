@@ -281,19 +281,16 @@ class _Nuts:
     def fit(self, model: LMM, draws: int, rng: np.random.Generator) -> Draws:
         from dataclasses import replace
 
-        from bayeslmm.sampling import _sample_nutpie
+        from bayeslmm.sampling import Target
 
         y = model.y - self.data.y_mean
         assert model.basis is not None
         data = replace(self.data, y=y, y_rotated=model.basis.rotate(y))
-        settings = {"draws": max(250, draws), "tune": 400, "chains": 4}
-        settings["seed"] = int(rng.integers(2**31))
-        raw = _sample_nutpie(data, self.model.h2_prior, self.prior, {}, settings, progress=False)
-        posterior = raw["posterior"].dataset
-        names = [
-            name for name in ("h2", "s2", "s2_g", "s2_e", "b", "beta_std") if name in posterior
-        ]
-        return {name: _stack(posterior[name].to_numpy()) for name in names}
+        target = Target(data, self.model.h2_prior, self.prior, {})
+        seed = int(rng.integers(2**31))
+        values, _ = target.draw(draws=max(250, draws), tune=400, chains=4, seed=seed)
+        names = ("h2", "s2", "s2_g", "s2_e", "b", "beta_std")
+        return {name: _stack(values[name]) for name in names if name in values}
 
 
 def _stack(values: np.ndarray) -> np.ndarray:

@@ -99,7 +99,7 @@ class Conditional:
         w = 1 / (np.exp(nodes) * self.S[:, None] + 1)
         weighted = (w[:, :, None] * columns[:, None, :]).reshape(n, -1)
         q_nodes, c_nodes = self.basis.unrotate(weighted), self.basis.row_quadratic(w)
-        basis_functions = _lagrange(nodes, self._log_ratio()) / self.s2_e[:, None]
+        basis_functions = lagrange(nodes, self._log_ratio()) / self.s2_e[:, None]
         coefficients = np.column_stack([np.ones(len(self.b)), -self.b])
         out = np.empty((len(self.s2_g), n))
         step = max(1, 2**20 // n)
@@ -137,7 +137,7 @@ class Conditional:
         return out
 
 
-def _lagrange(nodes: np.ndarray, x: np.ndarray) -> np.ndarray:
+def lagrange(nodes: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Lagrange polynomials of Chebyshev nodes (N,) at x (d,), barycentric, shape (d, N)."""
     N = len(nodes)
     angles = np.pi * (np.arange(N) + 0.5) / N

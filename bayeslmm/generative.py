@@ -216,7 +216,7 @@ def build(
     import pymc as pm
     import pytensor.tensor as pt
 
-    _check_names(priors, n_snps=len(data.snps.ids))
+    check_names(priors, n_snps=len(data.snps.ids))
     coords: dict[str, Any] = {"covariate": data.covariates}
     rotated = form == "eigenbasis"
     rows = "eigenvector" if rotated else "sample"
@@ -238,7 +238,7 @@ def build(
                 snp_prior, h2_prior, priors, sd_y, kappa, len(data.snps.ids)
             )
         else:
-            sd, s2_g, s2_e = _variances(h2_prior, priors, sd_y, kappa)
+            sd, s2_g, s2_e = variances(h2_prior, priors, sd_y, kappa)
             beta_std = _snp_effects(data, snp_prior, priors) if len(data.snps.ids) else None
 
         # Fixed effects: those of centred covariates are sampled, and reported as they are.
@@ -275,7 +275,7 @@ def build(
     return model
 
 
-def _variances(
+def variances(
     h2_prior: H2Prior, priors: Mapping[str, Any], sd_y: Any, kappa: Any
 ) -> tuple[Any, Any, Any]:
     """h2 and the total scale, or the two components, as the priors say."""
@@ -402,29 +402,34 @@ def _snp_effects(data: ModelData, prior: SnpPrior, priors: Mapping[str, Any]) ->
 
     if "beta_std" in priors:
         return _variable("beta_std", priors, dims="snp")
+    width = snp_widths(prior)
     if isinstance(prior, Normal):
         # The rotation leaves independent normals what they are, and undoes the SNPs' LD.
         snp_axes = pm.Data("snp_axes", data.snp_axes)
-        z = pm.Normal("beta_z", size=len(data.snps.ids))
-        return pm.Deterministic("beta_std", prior.phi * pt.dot(snp_axes, z), dims="snp")
-    if isinstance(prior, Horseshoe):
-        # Piironen & Vehtari (2017), equations 2.7 and 2.8, on the scale of the total sd.
+        z = pt.dot(snp_axes, pm.Normal("beta_z", size=len(data.snps.ids)))
+    else:
         z = pm.Normal("beta_z", dims="snp")
-        tau = pm.HalfStudentT("tau", nu=1, sigma=prior.global_scale)
-        local = pm.HalfStudentT("lambda", nu=1, sigma=1, dims="snp")
-        slab2 = pm.InverseGamma("slab2", prior.slab_df / 2, prior.slab_df / 2 * prior.slab**2)
-        width = local * pt.sqrt(slab2 / (slab2 + tau**2 * local**2))
-        return pm.Deterministic("beta_std", z * tau * width, dims="snp")
-    raise InputError(f"{prior!r} is no prior for SNP effects in a PyMC model.")
+    return pm.Deterministic("beta_std", z * width, dims="snp")
 
 
-def _r2d2(
-    prior: R2D2, h2_prior: H2Prior, priors: Mapping[str, Any], sd_y: Any, kappa: Any, k: int
-) -> tuple[Any, Any, Any, Any]:
-    """Split the total variance: R2 to genetics, by a Dirichlet to SNPs and polygenic part."""
+def snp_widths(prior: SnpPrior) -> Any:
+    """Prior standard deviation of the standardised SNP effects, given its own parameters."""
     import pymc as pm
     import pytensor.tensor as pt
 
+    if isinstance(prior, Normal):
+        return pm.Data("phi", prior.phi)
+    if isinstance(prior, Horseshoe):
+        # Piironen & Vehtari (2017), equations 2.7 and 2.8, on the scale of the total sd.
+        tau = pm.HalfStudentT("tau", nu=1, sigma=prior.global_scale)
+        local = pm.HalfStudentT("lambda", nu=1, sigma=1, dims="snp")
+        slab2 = pm.InverseGamma("slab2", prior.slab_df / 2, prior.slab_df / 2 * prior.slab**2)
+        return tau * local * pt.sqrt(slab2 / (slab2 + tau**2 * local**2))
+    raise InputError(f"{prior!r} is no prior for SNP effects in a PyMC model.")
+
+
+def check_r2d2(h2_prior: H2Prior, priors: Mapping[str, Any]) -> None:
+    """Refuse priors on what R2D2 defines."""
     clash = set(priors) & {"h2", "s2", "sd_g", "sd_e", "s2_g", "s2_e", "beta_std"}
     if clash:
         raise InputError(
@@ -436,6 +441,16 @@ def _r2d2(
             f"R2D2 defines the prior of h2: h2_prior={h2_prior} would have no part in it. Leave it "
             "at its default, and change R2D2's parameters instead."
         )
+
+
+def _r2d2(
+    prior: R2D2, h2_prior: H2Prior, priors: Mapping[str, Any], sd_y: Any, kappa: Any, k: int
+) -> tuple[Any, Any, Any, Any]:
+    """Split the total variance: R2 to genetics, by a Dirichlet to SNPs and polygenic part."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    check_r2d2(h2_prior, priors)
     sd = _variable("sd", priors, lambda name: pm.HalfStudentT(name, nu=4, sigma=sd_y))
     r2 = pm.Beta("r2", prior.a, prior.b)
     weights = np.append(np.full(k, prior.concentration), prior.polygenic)
@@ -453,7 +468,8 @@ def _r2d2(
 _NAMES = ("h2", "sd", "s2", "sd_g", "sd_e", "s2_g", "s2_e", "b", "beta_std")
 
 
-def _check_names(priors: Mapping[str, Any], *, n_snps: int) -> None:
+def check_names(priors: Mapping[str, Any], *, n_snps: int) -> None:
+    """Refuse priors on what is not there, or twice."""
     unknown = set(priors) - set(_NAMES)
     if unknown:
         raise InputError(

@@ -600,7 +600,8 @@ class LMM:
         seed : int, optional
             For reproducible draws. The one used is recorded.
         target_accept : float, optional
-            Acceptance that NUTS adapts its step size to: 0.8, for the horseshoe 0.99.
+            Acceptance that NUTS adapts its step size to: 0.8; for the horseshoe and R2D2 0.9,
+            and 0.99 where effects are sampled, too.
         sampler : {"nutpie", "pymc"}
             Which NUTS.
         u : bool

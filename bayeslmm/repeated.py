@@ -793,7 +793,7 @@ class RepeatedLMM:
     ) -> xr.DataTree:
         import xarray as xr
 
-        from bayeslmm.sampling import _described
+        from bayeslmm.sampling import described
 
         values = raw["posterior"].dataset
         stats = raw["sample_stats"].dataset
@@ -827,7 +827,7 @@ class RepeatedLMM:
             "n_records": len(self.y),
             "n_individuals": len(self.individuals),
             "kappa": self.basis.kappa,
-            "priors": {name: _described(prior) for name, prior in priors.items()},
+            "priors": {name: described(prior) for name, prior in priors.items()},
             "sampler": "nutpie NUTS",
         }
         wanted_stats = ("diverging", "energy", "logp", "n_steps", "depth", "step_size")

@@ -6,16 +6,19 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from bayeslmm.collapsed import collapsed_model, draw_effects, is_collapsible
 from bayeslmm.conditional import Conditional
 from bayeslmm.errors import InputError
-from bayeslmm.generative import ModelData, build, density_pieces, model_data, pymc_model
+from bayeslmm.generative import ModelData, build, model_data, pymc_model
 from bayeslmm.genotypes import Genotypes
-from bayeslmm.priors import R2D2, H2Prior, Horseshoe, Normal, SnpPrior, SpikeSlab, as_snp_prior
+from bayeslmm.nuts import Density
+from bayeslmm.priors import R2D2, H2Prior, Normal, SnpPrior, SpikeSlab, as_snp_prior
 from bayeslmm.provenance import provenance
 from bayeslmm.snps import SelectedSnps, selected_snps
 
@@ -28,10 +31,16 @@ if TYPE_CHECKING:
 # Pointwise log-likelihoods cost two products with U of all draws: beyond this many
 # numbers they are made on request only.
 _LOGLIK_BY_DEFAULT = 20_000_000
-_compiled: dict[Any, Any] = {}
+_compiled: dict[Any, Density] = {}
 _COMPILED_KEPT = 16
-# What keeps the geometry of a prior free of divergent transitions.
-_TARGET_ACCEPT: dict[type, float] = {Horseshoe: 0.99}
+# Of the model, as far as a prior has them.
+_VARIABLES = (
+    *("h2", "s2_g", "s2_e", "s2", "sd", "b", "beta", "beta_std"),
+    *("tau", "lambda", "r2", "share"),
+)
+
+
+type Drawn = tuple[dict[str, np.ndarray], xr.Dataset]
 
 
 class SamplingWarning(UserWarning):
@@ -79,24 +88,23 @@ def sample(
         tree = spike_slab(model, selected, chosen, draws=draws * chains, seed=seed)
         return _complete(model, tree, selected, u, log_likelihood, posterior_predictive, seed)
     data = model_data(model, selected)
+    target = Target(data, model.h2_prior, chosen, priors or {})
     if target_accept is None:
-        target_accept = _TARGET_ACCEPT.get(type(chosen), 0.8) if selected.ids else 0.8
+        target_accept = target.acceptance(sampler)
     settings = {"draws": draws, "tune": tune, "chains": chains, "target_accept": target_accept}
-    run = _sample_nutpie if sampler == "nutpie" else _sample_pymc
-    raw = run(
-        data, model.h2_prior, chosen, priors or {}, settings | {"seed": seed}, progress=progress
-    )
+    run = target.draw if sampler == "nutpie" else target.draw_by_pymc
+    values, stats = run(**settings, seed=seed, progress=progress)
     attrs = provenance() | {
         "formula": model.formula,
         "n": len(data.y),
         "kappa": data.kappa,
         "h2_prior": _h2_prior_in_words(model, chosen, selected, priors or {}),
-        "priors": "; ".join(f"{k} ~ {_described(p)}" for k, p in (priors or {}).items()),
+        "priors": "; ".join(f"{k} ~ {described(p)}" for k, p in (priors or {}).items()),
         "snp_prior": repr(chosen) if len(selected.ids) else "no SNPs",
         "sampler": f"{sampler} NUTS",
         "seed": seed,
     }
-    tree = _tree(model, data, raw, attrs | settings)
+    tree = _tree(model, data, values, stats, attrs | settings)
     check_sampling(tree)
     return _complete(model, tree, selected, u, log_likelihood, posterior_predictive, seed)
 
@@ -109,7 +117,8 @@ def _h2_prior_in_words(
     return "see snp_prior" if isinstance(snp_prior, R2D2) and snps.ids else repr(model.h2_prior)
 
 
-def _described(prior: Any) -> str:
+def described(prior: Any) -> str:
+    """A prior in words."""
     if getattr(prior, "owner", None) is None:
         return repr(prior)
     from pymc.printing import str_for_dist
@@ -117,58 +126,82 @@ def _described(prior: Any) -> str:
     return str_for_dist(prior)
 
 
-def _sample_nutpie(
-    data: ModelData,
-    h2_prior: H2Prior,
-    snp_prior: SnpPrior,
-    priors: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    *,
-    progress: bool,
-) -> xr.DataTree:
-    import nutpie
+@dataclass(frozen=True)
+class Target:
+    """What is sampled: data, and priors."""
 
-    # One compilation serves every model of the same shape; only its data change.
-    key = (
-        len(data.covariates),
-        len(data.snps.ids),
-        snp_prior if len(data.snps.ids) else None,
-        h2_prior.parameters,
-        tuple(sorted(priors.items(), key=lambda item: item[0])),
-    )
-    reusable = all(_is_constant(prior) for prior in priors.values())
-    compiled = _compiled.get(key) if reusable else None
-    if compiled is None:
-        compiled = nutpie.compile_pymc_model(
-            build(data, "eigenbasis", h2_prior, snp_prior, priors), backend="numba"
+    data: ModelData
+    h2_prior: H2Prior
+    snp_prior: SnpPrior
+    priors: Mapping[str, Any]
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the effects are integrated out, and drawn given the rest."""
+        return is_collapsible(self.data, self.snp_prior, self.priors)
+
+    def acceptance(self, sampler: str) -> float:
+        """What keeps the geometry of a prior free of divergent transitions."""
+        if isinstance(self.snp_prior, Normal) or not self.data.snps.ids:
+            return 0.8
+        return 0.9 if self.collapsed and sampler == "nutpie" else 0.99
+
+    def draw(self, *, seed: int, **settings: Any) -> Drawn:
+        """Draws by nutpie, and their statistics."""
+        values, stats = self._density().sample(seed=seed, **settings)
+        values.setdefault("sd", np.sqrt(values["s2"]))
+        if self.collapsed:
+            rng = np.random.default_rng([seed, 2])
+            values |= draw_effects(self.data, values, rng)
+            del values["effect_sd"]
+        return values, stats
+
+    def draw_by_pymc(self, *, seed: int, progress: bool, **settings: Any) -> Drawn:
+        """The same by PyMC's own NUTS, effects included."""
+        import pymc as pm
+
+        with self._explicit():
+            tree = pm.sample(
+                **settings,
+                random_seed=seed,
+                nuts_sampler="pymc",
+                progressbar=progress,
+                compute_convergence_checks=False,
+            )
+        posterior = tree["posterior"].dataset
+        values = {name: posterior[name].to_numpy() for name in _VARIABLES if name in posterior}
+        values.setdefault("sd", np.sqrt(values["s2"]))
+        return values, tree["sample_stats"].dataset
+
+    def _explicit(self) -> pm.Model:
+        return build(self.data, "eigenbasis", self.h2_prior, self.snp_prior, self.priors)
+
+    def _density(self) -> Density:
+        """One compilation serves every model of the same shape; only its data change."""
+        model = (
+            collapsed_model(self.data, self.h2_prior, self.snp_prior, self.priors)
+            if self.collapsed
+            else self._explicit()
         )
-        if reusable:
-            if len(_compiled) >= _COMPILED_KEPT:
-                del _compiled[next(iter(_compiled))]
-            _compiled[key] = compiled
-    else:
-        new = {
-            "y_obs": data.y_rotated,
-            "C": data.C_rotated,
-            "S": data.S,
-            "kappa": np.asarray(data.kappa),
-            "sd_y": np.asarray(data.sd_y),
-            "C_scale": data.C_scale,
-            "C_mean": data.C_mean,
-            "constant": data.constant,
-            "y_mean": np.asarray(data.y_mean),
-        }
-        if len(data.snps.ids):
-            new |= {"X": data.X_rotated, "x_sd": data.snps.sd, "snp_axes": data.snp_axes}
-        if h2_prior.parameters is None:
-            new["h2_density"] = density_pieces(h2_prior)
-        known = {variable.name for variable in compiled.shared_var_keys}
-        new = {name: value for name, value in new.items() if name in known}
-        compiled = compiled.with_data(**new)
-    return nutpie.sample(compiled, **settings, save_warmup=False, progress_bar=progress)
+        k = len(self.data.snps.ids)
+        # The width of a normal prior is data; the numbers of the others are constants.
+        kind = type(self.snp_prior) if isinstance(self.snp_prior, Normal) else self.snp_prior
+        ordered = tuple(sorted(self.priors.items(), key=lambda item: item[0]))
+        key = (len(self.data.covariates), k, kind if k else None, self.h2_prior.parameters, ordered)
+        reusable = all(is_constant(prior) for prior in self.priors.values())
+        density = _compiled.get(key) if reusable else None
+        if density is None:
+            density = Density(model, (*_VARIABLES, "effect_sd"))
+            if reusable:
+                if len(_compiled) >= _COMPILED_KEPT:
+                    del _compiled[next(iter(_compiled))]
+                _compiled[key] = density
+        else:
+            density.set_data(model)
+        return density
 
 
-def _is_constant(prior: Any) -> bool:
+def is_constant(prior: Any) -> bool:
     """Whether a prior is the same whenever it is used: a PyMC distribution without data."""
     from pytensor.compile.sharedvalue import SharedVariable
     from pytensor.graph.traversal import ancestors
@@ -179,30 +212,6 @@ def _is_constant(prior: Any) -> bool:
         isinstance(node, SharedVariable) and not isinstance(node, RandomGeneratorSharedVariable)
         for node in ancestors([prior])
     )
-
-
-def _sample_pymc(
-    data: ModelData,
-    h2_prior: H2Prior,
-    snp_prior: SnpPrior,
-    priors: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    *,
-    progress: bool,
-) -> xr.DataTree:
-    import pymc as pm
-
-    with build(data, "eigenbasis", h2_prior, snp_prior, priors):
-        return pm.sample(
-            draws=settings["draws"],
-            tune=settings["tune"],
-            chains=settings["chains"],
-            random_seed=settings["seed"],
-            target_accept=settings["target_accept"],
-            nuts_sampler="pymc",
-            progressbar=progress,
-            compute_convergence_checks=False,
-        )
 
 
 def sample_model(
@@ -285,31 +294,32 @@ def check_sampling(tree: xr.DataTree) -> None:
 # -- what comes back -----------------------------------------------------------------------------
 
 
-def _tree(model: LMM, data: ModelData, raw: xr.DataTree, attrs: dict[str, Any]) -> xr.DataTree:
+def _tree(
+    model: LMM,
+    data: ModelData,
+    values: dict[str, np.ndarray],
+    stats: xr.Dataset,
+    attrs: dict[str, Any],
+) -> xr.DataTree:
     import xarray as xr
 
-    values = raw["posterior"].dataset
-    dims = {"b": ["covariate"], "beta": ["snp"], "beta_std": ["snp"]}
-    wanted = ["h2", "s2_g", "s2_e", "s2", "sd", "b", "beta", "beta_std"]
-    extra = [name for name in ("tau", "lambda", "r2", "share") if name in values]
-    arrays = {}
-    for name in [w for w in wanted if w in values] + extra:
-        named = dims.get(name) or (["snp"] if name == "lambda" else [])
-        if name == "share":
-            named = ["part"]
-        arrays[name] = (["chain", "draw", *named], values[name].to_numpy())
-    if "sd" not in arrays:
-        arrays["sd"] = (["chain", "draw"], np.sqrt(values["s2"].to_numpy()))
+    dims = dict.fromkeys(("beta", "beta_std", "lambda"), "snp") | {"b": "covariate"}
+    dims["share"] = "part"
+    arrays = {
+        name: (["chain", "draw", *([dims[name]] if name in dims else [])], values[name])
+        for name in _VARIABLES
+        if name in values
+    }
+    chains, draws = values["h2"].shape
     coords: dict[str, Any] = {
-        "chain": np.arange(values.sizes["chain"]),
-        "draw": np.arange(values.sizes["draw"]),
+        "chain": np.arange(chains),
+        "draw": np.arange(draws),
         "covariate": data.covariates,
     }
     if len(data.snps.ids):
         coords["snp"] = data.snps.ids
     if "share" in arrays:
         coords["part"] = [*data.snps.ids, "polygenic"]
-    stats = raw["sample_stats"].dataset
     kept = [
         name
         for name in (

@@ -145,16 +145,14 @@ def test_explicit_form_has_the_same_posterior():
 
 @pytest.fixture
 def compilations(monkeypatch):
-    import nutpie
-
     made = []
-    original = nutpie.compile_pymc_model
 
-    def counted(*args, **kwargs):
-        made.append(args)
-        return original(*args, **kwargs)
+    class Counted(sampling.Density):
+        def __init__(self, *args):
+            made.append(args)
+            super().__init__(*args)
 
-    monkeypatch.setattr(nutpie, "compile_pymc_model", counted)
+    monkeypatch.setattr(sampling, "Density", Counted)
     return made
 
 
@@ -193,9 +191,22 @@ def test_the_same_priors_are_compiled_once(cohort, compilations):
     import pytensor
 
     width = pytensor.shared(np.array(2.0))
-    assert not sampling._is_constant(pm.Beta.dist(width, 5))
-    assert not sampling._is_constant(lambda name: pm.Beta(name, 2, 5))
-    assert sampling._is_constant(MATCHING["s2"])
+    assert not sampling.is_constant(pm.Beta.dist(width, 5))
+    assert not sampling.is_constant(lambda name: pm.Beta(name, 2, 5))
+    assert sampling.is_constant(MATCHING["s2"])
+
+
+def test_the_width_of_a_normal_prior_is_data(cohort, compilations):
+    table, genotypes, K = cohort
+    model = bl.LMM("y ~ age", table, K)
+    ids = list(genotypes.variants.id[:2])
+    spread = []
+    for phi in (0.3, 0.001):
+        tree = model.sample(ids, bl.priors.Normal(phi), draws=500, seed=1)
+        spread.append(float(tree["posterior"]["beta_std"].std()))
+    assert len(compilations) <= 1
+    assert spread[0] > 0.02
+    assert spread[1] == pytest.approx(0.001, rel=0.1)
 
 
 def test_snp_ids_are_those_of_the_second_model(cohort, compilations):

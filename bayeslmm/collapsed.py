@@ -38,7 +38,7 @@ _ACCURACY = 30
 # Numbers of Gram matrices that are held at a time.
 _CHUNK = 2**23
 # With more SNPs than this, matrices of their size cost more than what they save.
-_MOST_SNPS: dict[type, int] = {Normal: 50, Horseshoe: 100}
+_MOST_SNPS: dict[type, int] = {Normal: 50, Horseshoe: 100, R2D2: 100}
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def is_collapsible(data: ModelData, snp_prior: SnpPrior, priors: Mapping[str, An
     k = len(data.snps.ids)
     if "b" in priors or "beta_std" in priors:
         return False
-    if isinstance(snp_prior, R2D2) and k:
-        return "sd" not in priors
+    if isinstance(snp_prior, R2D2) and k and "sd" in priors:
+        return False
     return k <= _MOST_SNPS.get(type(snp_prior), k)
 
 

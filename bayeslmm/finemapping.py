@@ -15,7 +15,17 @@ its Bayes factor is the normal-inverse-gamma one (Servin & Stephens 2007; Denaul
 
     BF_j = (1 + W a)^(-1/2) [1 - b^2 / ((a + 1/W) Q)]^(-df/2).
 
-**Several effects** are variational. The approximation is
+**Several effects by Gibbs sampling** (the default) are exact but for Monte Carlo error. Given the
+SNPs S and widths of the other effects, with beta and s2 integrated out, effect l is a single-effect
+regression in which a, b and Q are what S leaves,
+
+    a_j - M_jS A^-1 M_Sj,   r_j - M_jS A^-1 r_S,   Q - r_S' A^-1 r_S,   A = M_SS + diag(1/W_S),
+
+so that its SNP and width, or its absence, are drawn from their joint conditional distribution; h2
+is drawn among nodes. PIPs average these conditional probabilities, not draws.
+
+**Several effects by SuSiE** are variational: fast, but effects in long-range LD with each other are
+taken for independent. The approximation is
 
     q = q(s2 | gamma) prod_l q(gamma_l) N(beta_l | gamma_l: mu_l, s2 / (a + 1/W)),
 
@@ -36,8 +46,8 @@ the mean over gamma: the single-effect regression again. Each update is the opti
 lower bound; the L bounds are one and the same for L = 1, where they equal log p(y | h2), and
 where the gammas are certain.
 
-**h2** is not fixed. Its nodes are a Gauss rule for its posterior given the effects found, and a
-node's fit has the weight p(h2) p(y | h2) with the effects in, from the bound.
+**h2** is not fixed. Its nodes are a Gauss rule for its posterior given the effects that SuSiE
+finds; a node has the weight p(h2) p(y | h2) with the effects in, for SuSiE from the bound.
 """
 
 from __future__ import annotations
@@ -45,7 +55,7 @@ from __future__ import annotations
 import html
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -66,6 +76,8 @@ if TYPE_CHECKING:
 
 _TOLERANCE = 1e-6
 _MAX_SWEEPS = 1000
+_CHAINS = 4
+_LARGEST_MCSE = 0.1
 # A SNP whose sum of squares the covariates leave less than this share of tells nothing.
 _COLLINEAR = 1e-9
 
@@ -96,7 +108,8 @@ class EffectsPrior:
 
     def pip(self) -> np.ndarray:
         """Prior probability that SNP j has at least one of the effects, shape (k,)."""
-        return -np.expm1(self.max_effects * np.log1p(-np.exp(self.log_weights)))
+        with np.errstate(divide="ignore"):
+            return -np.expm1(self.max_effects * np.log1p(-np.exp(self.log_weights)))
 
 
 @dataclass(frozen=True)
@@ -270,6 +283,137 @@ def fit_effects(
     return EffectsFit(effects, bound, sweep, moved <= _TOLERANCE)
 
 
+@dataclass(frozen=True)
+class Chain:
+    """Draws of the effects and h2, T sweeps.
+
+    Attributes
+    ----------
+    pip : ndarray, shape (k,)
+        P(SNP j has at least one of the effects), averaged over conditional probabilities.
+    snp, width : ndarray, shape (T, L)
+        SNP of each effect, -1 where it is absent, and its row in W.
+    node : ndarray, shape (T,)
+        Node of h2.
+    weights : ndarray, shape (G,)
+        Probability of each node, averaged over conditional probabilities.
+    mean, square : ndarray, shape (k,)
+        Mean of each SNP's summed effects, and of their squares.
+    """
+
+    pip: np.ndarray
+    snp: np.ndarray
+    width: np.ndarray
+    node: np.ndarray
+    weights: np.ndarray
+    mean: np.ndarray
+    square: np.ndarray
+
+
+def sample_effects(
+    M: np.ndarray,
+    r: np.ndarray,
+    Q: np.ndarray,
+    log_weights: np.ndarray,
+    df: int,
+    prior: EffectsPrior,
+    rng: np.random.Generator,
+    *,
+    sweeps: int,
+    warmup: int,
+    start: np.ndarray | None = None,
+) -> Chain:
+    """Gibbs sampling of L effects and h2, the size of effects and s2 integrated out.
+
+    Parameters
+    ----------
+    M, r, Q : ndarray (G, k, k), (G, k), (G,)
+        Z'PZ, Z'Py and y'Py at G nodes of h2.
+    log_weights : ndarray, shape (G,)
+        Log of quadrature weight, prior and likelihood without effects of each node.
+    df : int
+        Residual degrees of freedom, n - c.
+    prior : EffectsPrior
+        Number, place and size of effects.
+    rng : Generator
+        Source of randomness.
+    sweeps, warmup : int
+        Rounds of updates that are kept, and before.
+    start : ndarray, shape (L,), optional
+        SNP of each effect to begin with, -1 for none; by default no effects.
+    """
+    G, k = r.shape
+    L, W = prior.max_effects, prior.W
+    diagonal = np.diagonal(M, axis1=1, axis2=2)
+    log_prior = prior.log_weights - np.log(len(W))
+    snp = np.full(L, -1) if start is None else start.copy()
+    width = np.full(L, len(W) // 2)
+    g = int(np.argmax(log_weights))
+    pip, first, second, weights = np.zeros(k), np.zeros(k), np.zeros(k), np.zeros(G)
+    kept_snp, kept_width = np.empty((sweeps, L), dtype=np.int64), np.empty((sweeps, L), np.int64)
+    kept_node = np.empty(sweeps, dtype=np.int64)
+    for t in range(-warmup, sweeps):
+        for i in range(L):
+            others = snp >= 0
+            others[i] = False
+            S = snp[others]
+            a, b, Q_left = left_by(M[g], diagonal[g], r[g], Q[g], S, 1 / W[width[others]])
+            log_joint = log_bayes_factors(a, b, Q_left, df, W) + log_prior
+            top = max(float(log_joint.max()), prior.log_none)
+            p = np.exp(log_joint - top)
+            none = np.exp(prior.log_none - top)
+            cumulative = np.cumsum(p)
+            total = cumulative[-1] + none
+            at = int(np.searchsorted(cumulative, rng.random() * total, side="right"))
+            width[i], snp[i] = divmod(at, k) if at < p.size else (0, -1)
+            if t >= 0:
+                alpha = p.sum(axis=0) / total
+                alpha[S] = 1
+                pip += alpha
+        S = snp[snp >= 0]
+        ridge = 1 / W[width[snp >= 0]]
+        A = M[:, S[:, None], S] + np.diag(ridge)
+        rS = r[:, S]
+        mean = np.linalg.solve(A, rS[..., None])[..., 0]
+        rest = np.maximum(1 - (mean * rS).sum(axis=1) / Q, 1e-15)
+        log_p = log_weights - 0.5 * np.linalg.slogdet(A)[1] - 0.5 * df * np.log(rest)
+        p = np.cumsum(np.exp(log_p - log_p.max()))
+        g = min(int(np.searchsorted(p, rng.random() * p[-1], side="right")), G - 1)
+        if t >= 0:
+            kept_snp[t], kept_width[t], kept_node[t] = snp, width, g
+            weights += np.diff(p, prepend=0) / p[-1]
+            # Two effects of one SNP add up.
+            own = np.zeros((k, len(S)))
+            own[S, np.arange(len(S))] = 1
+            own = own[np.unique(S)]
+            sums = own @ mean[g]
+            spread = own @ np.linalg.inv(A[g]) @ own.T
+            first[np.unique(S)] += sums
+            second[np.unique(S)] += sums**2 + np.diagonal(spread) * Q[g] * rest[g] / (df - 2)
+    return Chain(
+        pip / (sweeps * L),
+        kept_snp,
+        kept_width,
+        kept_node,
+        weights / sweeps,
+        first / sweeps,
+        second / sweeps,
+    )
+
+
+def left_by(
+    M: np.ndarray, a: np.ndarray, r: np.ndarray, Q: float, S: np.ndarray, ridge: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """x'Px (k,), x'Py (k,) and y'Py when the effects of SNPs S, prior precision ridge, are out."""
+    if not len(S):
+        return a, r, float(Q)
+    rows = M[S]
+    inverse = np.linalg.inv(rows[:, S] + np.diag(ridge))
+    solved = inverse @ rows
+    a = np.maximum(a - np.einsum("sk,sk->k", rows, solved), 0)
+    return a, r - r[S] @ solved, float(Q - r[S] @ inverse @ r[S])
+
+
 # -- over h2 ----------------------------------------------------------------------------------
 
 
@@ -321,12 +465,10 @@ class _Region:
         return unit_density(lambda h2: self.log_p(data, h2), tolerance=1e-7)
 
     def nodes(self, number: int) -> tuple[np.ndarray, np.ndarray, list[EffectsFit]]:
-        """Nodes of h2, their posterior probabilities and fits."""
+        """Nodes of h2, log of weight times p(y, h2) without effects, and fits."""
         if self.model.basis is None:
-            return np.zeros(1), np.ones(1), [self.fit(0.0)]
+            return np.zeros(1), np.zeros(1), [self.fit(0.0)]
         spike = self.model.h2_prior.spike
-        if spike == 1:
-            return np.zeros(1), np.ones(1), [self.fit(0.0)]
         density = self.h2_given(np.zeros(self.Z.shape[1]))
         center = self.fit(density.mean)
         for _ in range(5):
@@ -344,16 +486,13 @@ class _Region:
             fits[int(i)] = self.fit(h2[i], center.effects if near is None else fits[near].effects)
         found = [fits[i] for i in range(number)]
         assumed = replace(self.data, y=self.data.y - self.Z @ center.moments()[0])
-        log_w = np.log(weights) + np.array([fit.log_bound for fit in found])
-        log_w += self.log_p(self.data, h2) - self.log_p(assumed, h2)
+        log_w = np.log(weights) + self.log_p(self.data, h2) - self.log_p(assumed, h2)
         if spike:
-            at_0 = self.fit(0.0, found[0].effects)
             log_at_0 = float(likelihood.integrated_loglik(self.data, np.zeros(1))[0])
             slab = np.log1p(-spike) + density.log_integral
-            log_w = np.append(np.log(spike) + log_at_0 + at_0.log_bound, slab + log_w)
-            h2, found = np.append(0.0, h2), [at_0, *found]
-        w = np.exp(log_w - log_w.max())
-        return h2, w / w.sum(), found
+            log_w = np.append(np.log(spike) + log_at_0, slab + log_w)
+            h2, found = np.append(0.0, h2), [self.fit(0.0, found[0].effects), *found]
+        return h2, log_w - log_w.max(), found
 
     def log_bf(self) -> np.ndarray:
         """Log Bayes factor of each SNP alone against none, h2 integrated out, shape (k,)."""
@@ -431,40 +570,42 @@ def _sets_of_effects(
 def _sets_of_models(
     probabilities: np.ndarray,
     members: np.ndarray,
-    prior_pip: np.ndarray,
+    log_bf: Callable[[np.ndarray], float],
     snps: SelectedSnps,
     coverage: float,
     min_purity: float,
 ) -> list[_CredibleSet]:
     """Sets of which at least one SNP has an effect with probability `coverage`.
 
-    From the best SNP on, that which most of the models without any so far contain is added,
-    of those in LD of `min_purity` with all.
+    From probabilities (T,) of models and their members (T, k). From the best SNP on, that
+    which most of the models without any so far contain is added, of those in LD of
+    `min_purity` with all.
     """
     sets: list[_CredibleSet] = []
     z = snps.x / snps.sd
-    r = np.abs(z.T @ z) / len(z)
     pip = probabilities @ members
-    free = np.ones(len(pip), dtype=bool)
+    free = pip > 0
     while free.any():
-        chosen = [int(np.argmax(np.where(free, pip, -1)))]
-        covered = members[:, chosen[0]]
-        while probabilities[covered].sum() < coverage:
-            candidates = free & (r[chosen].min(axis=0) >= min_purity)
-            candidates[chosen] = False
-            if not candidates.any():
-                break
-            more = np.where(candidates, (probabilities * ~covered) @ members, -1)
-            chosen.append(int(np.argmax(more)))
+        lead = int(np.argmax(np.where(free, pip, -1)))
+        chosen, covered = [lead], members[:, lead]
+        candidates = free & (np.abs(z[:, lead] @ z) >= min_purity * len(z))
+        candidates[lead] = False
+        if pip[lead] + pip[candidates].sum() < coverage:  # not even if they excluded each other
+            free[lead] = False
+            continue
+        while probabilities[covered].sum() < coverage and candidates.any():
+            among = np.flatnonzero(candidates)
+            more = (probabilities * ~covered) @ members[:, among]
+            chosen.append(int(among[np.argmax(more)]))
             covered = covered | members[:, chosen[-1]]
-        free[chosen] = False
+            candidates &= np.abs(z[:, chosen[-1]] @ z) >= min_purity * len(z)
+            candidates[chosen] = False
         total = float(probabilities[covered].sum())
+        free[lead] = False
         if total >= coverage:
-            log_none = np.log1p(-prior_pip[chosen]).sum()
-            absent = max(float(probabilities[~covered].sum()), 1e-300)
-            log_bf = np.log(total / absent) - np.log(np.expm1(-log_none))
+            free[chosen] = False
             at = np.array(chosen)
-            sets.append(_CredibleSet(at, total, float(r[np.ix_(at, at)].min()), float(log_bf)))
+            sets.append(_CredibleSet(at, total, _purity(snps, at), log_bf(at)))
     return sorted(sets, key=lambda found: -found.log_bf)
 
 
@@ -484,13 +625,13 @@ class FineMap:
         (number of its credible set, 0 for none), log10_bf (of the SNP alone against no SNP).
     credible_sets : DataFrame
         One row per set, the strongest first, indexed by its number cs: size, coverage
-        (probability that the effect is of one of the members), purity (smallest |r| between
+        (probability that a member has an effect), purity (smallest |r| between
         members, of their dosages in the analysed samples), log10_bf (of the effect, given
         the other effects), lead (the id with the highest PIP), ids (list, highest PIP first).
     h2 : DataFrame
         Nodes of h2 and their posterior weights, columns h2, weight; empty without kernel.
     effects : DataFrame, shape (L, k)
-        P(effect l is there and SNP j's), columns the ids; empty for ``method="exact"``.
+        P(effect l is there and SNP j's), columns the ids; only for ``method="susie"``.
     attrs : dict
         Provenance, parameters, and what was left out.
     """
@@ -516,11 +657,11 @@ class FineMap:
 
     def __repr__(self) -> str:
         lines = [f"<FineMap {self._headline()}>"]
-        for row in self.credible_sets.itertuples():
-            lines.append(
-                f"  {row.Index}  {row.size} SNP{'s' * (row.size != 1)}, lead {row.lead}, "
-                f"purity {row.purity:.2f}, log10 BF {row.log10_bf:.1f}"
-            )
+        lines += [
+            f"  {row.Index}  {row.size} SNP{'s' * (row.size != 1)}, lead {row.lead}, "
+            f"purity {row.purity:.2f}, log10 BF {row.log10_bf:.1f}"
+            for row in self.credible_sets.itertuples()
+        ]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -535,7 +676,7 @@ def finemap(
     *,
     region: str | None = None,
     snps: str | Iterable[str] | None = None,
-    method: Literal["susie", "exact"] = "susie",
+    method: Literal["gibbs", "susie", "exact"] = "gibbs",
     max_effects: int = 10,
     expected_effects: float = 1.0,
     phi: Sequence[float] = (0.05, 0.1, 0.2, 0.4),
@@ -543,6 +684,8 @@ def finemap(
     coverage: float = 0.95,
     min_purity: float = 0.5,
     h2_nodes: int = 5,
+    sweeps: int = 1000,
+    seed: int | None = None,
 ) -> FineMap:
     """Which SNPs of a region carry its effects: inclusion probabilities and credible sets.
 
@@ -558,9 +701,11 @@ def finemap(
         ``"17"`` or ``"17:30000000-38000000"`` (base pairs, both ends included).
     snps : variant ids
         Instead of a region, or within it.
-    method : {"susie", "exact"}
-        ``"susie"``: a sum of single effects by variational inference, any number of SNPs;
-        ``"exact"``: all subsets of up to 15 SNPs enumerated.
+    method : {"gibbs", "susie", "exact"}
+        ``"gibbs"`` (default): a sum of single effects, sampled; calibrated, seconds for a few
+        hundred SNPs. ``"susie"``: the same model by variational inference, several times
+        faster, too certain of SNPs where effects are in LD with each other (figures in
+        docs/fine-mapping.md). ``"exact"``: all subsets of up to 15 SNPs enumerated.
     max_effects : int
         Largest number of effects, L.
     expected_effects : float
@@ -577,6 +722,11 @@ def finemap(
         Smallest |r| between members of a credible set; sets of less are not reported.
     h2_nodes : int
         Values of h2 averaged over.
+    sweeps : int
+        For ``method="gibbs"``: rounds of updates of all effects, over four chains, after a
+        warm-up of a fifth as many.
+    seed : int, optional
+        For reproducible results of ``method="gibbs"``. The one used is recorded.
 
     Returns
     -------
@@ -588,6 +738,12 @@ def finemap(
     InputError
         For unknown chromosomes and ids, malformed or empty regions, parameters out of range,
         samples without genotypes, and more than 15 SNPs for ``method="exact"``.
+
+    Warns
+    -----
+    UserWarning
+        If the four chains of ``"gibbs"`` disagree about a PIP by more than their own noise
+        allows for use, or ``"susie"`` does not converge.
 
     References
     ----------
@@ -605,16 +761,18 @@ def finemap(
     >>> mice = bl.datasets.mouse_hs1940()
     >>> some = mice.genotypes.samples.index[:600]
     >>> kernel = bl.grm(mice.genotypes.select(samples=some))
-    >>> found = bl.finemap(bl.LMM("cd8 ~ sex", mice.phenotypes, kernel), region="17:30e6-38e6")
-    Traceback (most recent call last):
-    bayeslmm.errors.InputError: Region '17:30e6-38e6' is not of the form ...
     >>> model = bl.LMM("cd8 ~ sex", mice.phenotypes, kernel)
-    >>> len(bl.finemap(model, region="17:30000000-38000000").credible_sets)
-    1
+    >>> found = bl.finemap(model, region="17:30000000-38000000", seed=1)
+    >>> len(found.variants)
+    36
     """
-    if method not in ("susie", "exact"):
-        raise InputError(f"method='{method}' is unknown; expected 'susie' or 'exact'.")
+    if method not in ("gibbs", "susie", "exact"):
+        raise InputError(f"method='{method}' is unknown; expected 'gibbs', 'susie' or 'exact'.")
     _check(max_effects, expected_effects, coverage, min_purity, h2_nodes)
+    if sweeps < _CHAINS:
+        raise InputError(f"sweeps={sweeps}: each of the {_CHAINS} chains needs one at least.")
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1)[0])
     widths = SpikeSlab(phi=tuple(phi)).phi
     if not widths:
         raise InputError("phi is empty: name at least one prior standard deviation.")
@@ -642,13 +800,16 @@ def finemap(
         "phi": list(widths),
         "coverage": coverage,
         "min_purity": min_purity,
+        "seed": seed,
         "monomorphic": monomorphic,
         "explained_by_covariates": list(variants.id[statistics.explained_by_covariates()]),
     }
     if method == "exact":
         result = _exact(statistics, chosen, prior, widths, coverage, min_purity)
-    else:
+    elif method == "susie":
         result = _susie(statistics, chosen, coverage, min_purity, h2_nodes, attrs)
+    else:
+        result = _gibbs(statistics, chosen, coverage, min_purity, h2_nodes, sweeps, attrs)
     variants["pip"] = result.pip
     variants["beta"], variants["sd"] = result.beta / chosen.sd, result.sd / chosen.sd
     variants["cs"] = 0
@@ -662,7 +823,8 @@ def finemap(
         _credible_sets(result.sets, variants),
         pd.DataFrame(np.column_stack([result.h2, result.weights]), columns=columns),
         pd.DataFrame(
-            result.alpha, index=pd.RangeIndex(1, len(result.alpha) + 1, name="effect"),
+            result.alpha,
+            index=pd.RangeIndex(1, len(result.alpha) + 1, name="effect"),
             columns=variants.id,
         ),
         attrs,
@@ -690,7 +852,8 @@ def _susie(
     h2_nodes: int,
     attrs: dict[str, Any],
 ) -> _Result:
-    h2, weights, fits = statistics.nodes(h2_nodes)
+    h2, log_weights, fits = statistics.nodes(h2_nodes)
+    weights = _normalised(log_weights + np.array([fit.log_bound for fit in fits]))
     attrs["sweeps"] = [fit.sweeps for fit in fits]
     if not all(fit.converged for fit in fits):
         warnings.warn(
@@ -713,6 +876,99 @@ def _susie(
         h2 if statistics.model.basis is not None else h2[:0],
         weights if statistics.model.basis is not None else weights[:0],
     )
+
+
+def _normalised(log_weights: np.ndarray) -> np.ndarray:
+    w = np.exp(log_weights - log_weights.max())
+    return w / w.sum()
+
+
+def _gibbs(
+    statistics: _Region,
+    snps: SelectedSnps,
+    coverage: float,
+    min_purity: float,
+    h2_nodes: int,
+    sweeps: int,
+    attrs: dict[str, Any],
+) -> _Result:
+    h2, log_weights, fits = statistics.nodes(h2_nodes)
+    prior, df, k = statistics.prior, statistics.data.df, len(snps.ids)
+    # Nodes that no effect makes probable are not worth their matrices.
+    weights = _normalised(log_weights + np.array([fit.log_bound for fit in fits]))
+    used = weights > 1e-6
+    terms = snp_terms(statistics.data, statistics.Z, h2[used])
+    best = fits[int(np.argmax(weights))]
+    rng = np.random.default_rng(attrs["seed"])
+    length = -(-sweeps // _CHAINS)
+    chains = []
+    for i in range(_CHAINS):
+        # Half from SuSiE's posterior, half from nothing: they must come together.
+        start = _draw_snps(best, rng) if i % 2 == 0 else None
+        chains.append(
+            sample_effects(
+                terms.M,
+                terms.r,
+                terms.null.Q,
+                log_weights[used],
+                df,
+                prior,
+                rng,
+                sweeps=length,
+                warmup=max(length // 5, 10),
+                start=start,
+            )
+        )
+    pips = np.array([chain.pip for chain in chains])
+    pip = pips.mean(axis=0)
+    mcse = pips.std(axis=0, ddof=1) / np.sqrt(_CHAINS)
+    attrs["sweeps"], attrs["largest_pip_mcse"] = sweeps, float(mcse.max())
+    if mcse.max() > _LARGEST_MCSE:
+        warnings.warn(
+            f"The PIP of '{snps.ids[int(np.argmax(mcse))]}' has a Monte Carlo standard error of "
+            f"{mcse.max():.2f}: the chains have not come together. Increase sweeps={sweeps:,}.",
+            stacklevel=3,
+        )
+    snp = np.concatenate([chain.snp for chain in chains])
+    width = np.concatenate([chain.width for chain in chains])
+    node = np.concatenate([chain.node for chain in chains])
+    members = np.zeros((len(snp), k + 1), dtype=bool)
+    np.put_along_axis(members, snp, True, axis=1)
+    members = members[:, :k]  # the last column took the absent ones, -1
+    beta = np.mean([chain.mean for chain in chains], axis=0)
+    square = np.mean([chain.square for chain in chains], axis=0)
+
+    def log_bf(at: np.ndarray) -> float:
+        """Mean log BF of an effect among SNPs `at` given those elsewhere, over 100 draws."""
+        there = np.flatnonzero(members[:, at].any(axis=1))
+        values = []
+        for t in there[np.linspace(0, len(there) - 1, 100).astype(int)]:
+            elsewhere = (snp[t] >= 0) & ~np.isin(snp[t], at)
+            M, r, Q = terms.M[node[t]], terms.r[node[t]], float(terms.null.Q[node[t]])
+            ridge = 1 / prior.W[width[t, elsewhere]]
+            a, b, Q = left_by(M, np.diagonal(M), r, Q, snp[t, elsewhere], ridge)
+            each = log_bayes_factors(a[at], b[at], Q, df, prior.W)
+            values.append(np.logaddexp.reduce(each, axis=None) - np.log(each.size))
+        return float(np.mean(values))
+
+    probabilities = np.full(len(snp), 1 / len(snp))
+    kernel = statistics.model.basis is not None
+    return _Result(
+        pip,
+        beta,
+        np.sqrt(np.maximum(square - beta**2, 0)),
+        np.empty((0, k)),
+        _sets_of_models(probabilities, members, log_bf, snps, coverage, min_purity),
+        h2[used] if kernel else h2[:0],
+        np.mean([chain.weights for chain in chains], axis=0) if kernel else h2[:0],
+    )
+
+
+def _draw_snps(fit: EffectsFit, rng: np.random.Generator) -> np.ndarray:
+    """A SNP for each effect from its posterior, -1 for none, shape (L,)."""
+    p = np.cumsum(fit.alpha, axis=1)
+    at = np.array([np.searchsorted(row, rng.random(), side="right") for row in p])
+    return np.where(at < p.shape[1], at, -1)
 
 
 def _log_bf_of_effects(
@@ -756,12 +1012,26 @@ def _exact(
     beta, sd = posterior.moments()
     probabilities = posterior.model_probabilities()
     density = posterior.density
+
+    def log_bf(at: np.ndarray) -> float:
+        """Mean log BF of an effect among SNPs `at` given those elsewhere, over the models."""
+        there = posterior.members[:, at].any(axis=1)
+        elsewhere = np.arange(len(there)) & ~int((1 << at).sum())
+        absent, present = (
+            np.bincount(elsewhere, probabilities * at_hand, minlength=len(there))
+            for at_hand in (~there, there)
+        )
+        matter = (present > 1e-12) & (absent > 0)
+        log_odds = np.log(present[matter]) - np.log(absent[matter])
+        log_prior_odds = np.log(np.expm1(-np.log1p(-prior_pip[at]).sum()))
+        return float(np.average(log_odds, weights=present[matter]) - log_prior_odds)
+
     return _Result(
         posterior.inclusion_probabilities(),
         beta,
         sd,
         np.empty((0, len(beta))),
-        _sets_of_models(probabilities, posterior.members, prior_pip, snps, coverage, min_purity),
+        _sets_of_models(probabilities, posterior.members, log_bf, snps, coverage, min_purity),
         np.empty(0) if density is None else np.append(0.0, density.x),
         np.empty(0)
         if density is None

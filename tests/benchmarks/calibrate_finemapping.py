@@ -17,6 +17,7 @@ each with the GRM of all SNPs (all) and without the region's chromosome (loco).
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import time
 from dataclasses import dataclass, field
@@ -56,30 +57,40 @@ class Tally:
 
     def report(self, name: str) -> None:
         pip, causal = np.concatenate(self.pip), np.concatenate(self.causal)
-        print(f"\n## {name}: {len(self.pip)} replicates, {len(pip):,} SNPs, "
-              f"{np.mean(self.seconds):.2f} s each")
+        print(
+            f"\n## {name}: {len(self.pip)} replicates, {len(pip):,} SNPs, "
+            f"{np.mean(self.seconds):.2f} s each"
+        )
         expected = pip.sum() / len(self.pip)
-        print(f"expected SNPs with an effect {expected:.2f}, true {causal.sum() / len(self.pip):.2f}")
+        print(
+            f"expected SNPs with an effect {expected:.2f}, true {causal.sum() / len(self.pip):.2f}"
+        )
         bins = np.minimum((pip * 10).astype(int), 9)
-        table = pd.DataFrame({"bin": bins, "pip": pip, "causal": causal}).groupby("bin").agg(
-            snps=("pip", "size"), pip=("pip", "mean"), causal=("causal", "mean")
+        table = (
+            pd.DataFrame({"bin": bins, "pip": pip, "causal": causal})
+            .groupby("bin")
+            .agg(snps=("pip", "size"), pip=("pip", "mean"), causal=("causal", "mean"))
         )
         table["se"] = np.sqrt(table.pip * (1 - table.pip) / table.snps)
         table["difference"] = table.causal - table.pip
         print(table.round(4).to_string())
         if self.sets:
             hit, size = (np.array(v) for v in zip(*self.sets, strict=True))
-            print(f"credible sets {len(hit)}, hold a causal SNP {hit.mean():.4f}, "
-                  f"false {int((~hit).sum())}, size median {np.median(size):g}, "
-                  f"mean {size.mean():.1f}, of one SNP {np.mean(size == 1):.2f}")
+            print(
+                f"credible sets {len(hit)}, hold a causal SNP {hit.mean():.4f}, "
+                f"false {int((~hit).sum())}, size median {np.median(size):g}, "
+                f"mean {size.mean():.1f}, of one SNP {np.mean(size == 1):.2f}"
+            )
         if self.found:
             pve, inside, own = (np.array(v) for v in zip(*self.found, strict=True))
             edges = [0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 1]
-            for low, high in zip(edges[:-1], edges[1:], strict=True):
+            for low, high in itertools.pairwise(edges):
                 at = (pve >= low) & (pve < high)
                 if at.any():
-                    print(f"  pve {low:.3f} to {high:.3f}: {at.sum():5d} causal, in a set "
-                          f"{inside[at].mean():.2f}, mean PIP {own[at].mean():.2f}")
+                    print(
+                        f"  pve {low:.3f} to {high:.3f}: {at.sum():5d} causal, in a set "
+                        f"{inside[at].mean():.2f}, mean PIP {own[at].mean():.2f}"
+                    )
 
 
 def effects(scenario: str, k: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -102,6 +113,7 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=300)
     parser.add_argument("--scenario", nargs="+", default=["qtl", "prior", "none"])
     parser.add_argument("--kernel", nargs="+", default=["all", "loco"], choices=["all", "loco"])
+    parser.add_argument("--method", nargs="+", default=["gibbs", "susie"])
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     logging.disable(logging.INFO)
@@ -115,7 +127,8 @@ def main() -> None:
     rng = np.random.default_rng(options.seed)
     every = bl.LMM("cd8 ~ sex", mice.phenotypes, kernel)
     assert every.ids.equals(genotypes.samples.index)
-    tallies = {(s, k): Tally() for s in options.scenario for k in options.kernel}
+    runs = list(itertools.product(options.scenario, options.kernel, options.method))
+    tallies = {run: Tally() for run in runs}
     autosomes = [label for label in genotypes.chromosomes if label != "X"]
     for c, label in enumerate(autosomes):
         models = {"all": every}
@@ -138,12 +151,19 @@ def main() -> None:
                 y = scale * background + beta @ Z[region[at]]
                 pve = np.zeros(size)
                 pve[at] = beta**2
-                for name in options.kernel:
+                for name, method in itertools.product(options.kernel, options.method):
                     start = time.perf_counter()
-                    found = bl.finemap(models[name].with_phenotype(y), genotypes, snps=ids)
-                    tallies[scenario, name].add(found, pve, time.perf_counter() - start)
-    for (scenario, name), tally in tallies.items():
-        tally.report(f"{scenario}, {name}")
+                    found = bl.finemap(
+                        models[name].with_phenotype(y),
+                        genotypes,
+                        snps=ids,
+                        method=method,
+                        seed=replicate,
+                    )
+                    seconds = time.perf_counter() - start
+                    tallies[scenario, name, method].add(found, pve, seconds)
+    for run, tally in tallies.items():
+        tally.report(", ".join(run))
 
 
 if __name__ == "__main__":

@@ -482,8 +482,9 @@ class _Region:
         fits: dict[int, EffectsFit] = {}
         for i in order:
             # From the nearest fit, so that an effect keeps its number from node to node.
-            near = min(fits, key=lambda j, i=i: abs(h2[j] - h2[i])) if fits else None
-            fits[int(i)] = self.fit(h2[i], center.effects if near is None else fits[near].effects)
+            done = list(fits)
+            near = fits[done[int(np.argmin(np.abs(h2[done] - h2[i])))]] if done else center
+            fits[int(i)] = self.fit(h2[i], near.effects)
         found = [fits[i] for i in range(number)]
         assumed = replace(self.data, y=self.data.y - self.Z @ center.moments()[0])
         log_w = np.log(weights) + self.log_p(self.data, h2) - self.log_p(assumed, h2)

@@ -9,10 +9,10 @@ from scipy.special import logsumexp
 import bayeslmm as bl
 from bayeslmm.effects import snp_terms
 from bayeslmm.errors import InputError
-from bayeslmm.finemapping import (
+from bayeslmm.finemapping import gauss_rule
+from bayeslmm.single_effects import (
     EffectsPrior,
     fit_effects,
-    gauss_rule,
     left_by,
     log_bayes_factors,
     sample_effects,
@@ -282,14 +282,8 @@ def test_the_bound_rises():
     prior = EffectsPrior(np.full(30, np.log(0.1 / 30)), np.log(0.9), np.array(PHI) ** 2, 5)
     M, r, Q = Z.T @ Z, Z.T @ y, float(y @ y)
     bounds, effects = [], ()
-    import bayeslmm.finemapping as module
-
     for _ in range(12):
-        limit, module._MAX_SWEEPS = module._MAX_SWEEPS, 1
-        try:
-            fit = fit_effects(M, r, Q, 299, prior, effects)
-        finally:
-            module._MAX_SWEEPS = limit
+        fit = fit_effects(M, r, Q, 299, prior, effects, max_sweeps=1)
         bounds.append(fit.log_bound)
         effects = fit.effects
     assert (np.diff(bounds[1:]) > -1e-9).all()

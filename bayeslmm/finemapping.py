@@ -375,8 +375,8 @@ def finemap(
     Warns
     -----
     UserWarning
-        If the four chains of ``"gibbs"`` disagree about a PIP by more than their own noise
-        allows for use, or ``"susie"`` does not converge.
+        If the four chains of ``"gibbs"`` leave a PIP with a Monte Carlo standard error above
+        0.1, or ``"susie"`` does not converge.
 
     References
     ----------

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bayeslmm.basis import Eigenbasis, eigenbasis, load_eigenbasis
     from bayeslmm.calibration import calibrate
     from bayeslmm.errors import InputError
+    from bayeslmm.finemapping import FineMap, finemap
     from bayeslmm.genotypes import Genotypes, read_genotypes
     from bayeslmm.lmm import LMM
     from bayeslmm.pedigrees import Pedigree, pedigree
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 # No module may have the name of a function here: importing it would shadow the function.
 _HOME = {
     "Eigenbasis": "basis",
+    "FineMap": "finemapping",
     "GRM": "relatedness",
     "Genotypes": "genotypes",
     "InputError": "errors",
@@ -44,6 +46,7 @@ _HOME = {
     "SamplingWarning": "sampling",
     "calibrate": "calibration",
     "eigenbasis": "basis",
+    "finemap": "finemapping",
     "grm": "relatedness",
     "lambda_gc": "association",
     "load_eigenbasis": "basis",
@@ -63,6 +66,7 @@ __all__ = [
     "GRM",
     "LMM",
     "Eigenbasis",
+    "FineMap",
     "Genotypes",
     "InputError",
     "Pedigree",
@@ -71,6 +75,7 @@ __all__ = [
     "calibrate",
     "datasets",
     "eigenbasis",
+    "finemap",
     "grm",
     "lambda_gc",
     "load_eigenbasis",

@@ -115,9 +115,18 @@ class SpikeSlabPosterior:
         At most 15.
     prior : SpikeSlab
         Inclusion probability and widths of the slab.
+    inclusion : ndarray, shape (k,), optional
+        Inclusion probability of each SNP, instead of the prior's.
     """
 
-    def __init__(self, model: LMM, snps: SelectedSnps, prior: SpikeSlab) -> None:
+    def __init__(
+        self,
+        model: LMM,
+        snps: SelectedSnps,
+        prior: SpikeSlab,
+        *,
+        inclusion: np.ndarray | None = None,
+    ) -> None:
         k = len(snps.ids)
         if not 1 <= k <= LARGEST_K:
             raise InputError(
@@ -128,10 +137,9 @@ class SpikeSlabPosterior:
         self.data = model.rotated
         standardized = snps.x / snps.sd
         self.Z = standardized if model.basis is None else model.basis.rotate(standardized)
-        sizes = np.array([int(g).bit_count() for g in range(2**k)])
-        self.log_inclusion = sizes * np.log(prior.inclusion) + (k - sizes) * np.log1p(
-            -prior.inclusion
-        )
+        p = np.full(k, prior.inclusion) if inclusion is None else inclusion
+        self.members = (np.arange(2**k)[:, None] >> np.arange(k) & 1).astype(bool)
+        self.log_inclusion = np.where(self.members, np.log(p), np.log1p(-p)).sum(axis=1)
         self._nodes: dict[float, _Node] = {}
         self._lowest = -np.inf
         at_0 = float(self._log_posterior(np.zeros(1), prune=False)[0])
@@ -199,12 +207,37 @@ class SpikeSlabPosterior:
 
     def inclusion_probabilities(self) -> np.ndarray:
         """Posterior probability that each SNP has an effect (PIP), shape (k,)."""
-        probabilities = self.model_probabilities()
-        return np.array([probabilities[mask].sum() for mask in self._members()])
+        return self.model_probabilities() @ self.members
 
-    def _members(self) -> list[np.ndarray]:
-        subsets = np.arange(len(self.log_inclusion))
-        return [(subsets >> j & 1).astype(bool) for j in range(len(self.snps.ids))]
+    def moments(self, negligible: float = 1e-8) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior mean and sd of the standardised effects in phenotype units, shape (k,) each.
+
+        Models with less than the negligible probability, at a node of h2, are left out.
+        """
+        k, df = len(self.snps.ids), self.data.df
+        first, second, total = np.zeros(k), np.zeros(k), 0.0
+        for h2, weight in zip(*self._weighted_nodes(), strict=True):
+            if weight <= _WEIGHTLESS:
+                continue
+            values = self._nodes[float(h2)].log_models
+            probabilities = weight * np.exp(values - _logsumexp(values))
+            terms = snp_terms(self.data, self.Z, np.array([h2]))
+            widths, subsets = np.nonzero(probabilities > negligible)
+            p = probabilities[widths, subsets]
+            inside = self.members[subsets]
+            # A_g within the subset, the identity without: one inverse for subsets of all sizes.
+            A = terms.M[0] * (inside[:, :, None] & inside[:, None, :])
+            ridge = 1 / np.array(self.prior.phi)[widths, None] ** 2
+            A[:, np.arange(k), np.arange(k)] += np.where(inside, ridge, 1.0)
+            inverse = np.linalg.inv(A)
+            mean = (inverse @ (terms.r[0] * inside)[..., None])[..., 0]
+            s2 = (terms.null.Q[0] - mean @ terms.r[0]) / (df - 2)
+            spread = np.diagonal(inverse, axis1=1, axis2=2) * inside * s2[:, None]
+            first += p @ mean
+            second += p @ (spread + mean**2)
+            total += p.sum()
+        mean = first / total
+        return mean, np.sqrt(second / total - mean**2)
 
     def draw(self, draws: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Independent draws of h2, s2, b, beta_std and which SNPs are in.

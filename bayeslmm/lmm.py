@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import pymc as pm
     import xarray as xr
 
+    from bayeslmm.finemapping import FineMap
+
 type Kernel = GRM | HasGRM | Eigenbasis | pd.DataFrame | np.ndarray
 _GRID = np.unique(np.concatenate([[0], np.geomspace(1e-6, 0.05, 12), np.linspace(0.06, 0.94, 45)]))
 _GRID = np.unique(np.concatenate([_GRID, 1 - _GRID[:14], [likelihood.LARGEST_H2]]))
@@ -845,6 +847,12 @@ class LMM:
         from bayeslmm.association import scan
 
         return scan(self, genotypes, tests, **options)
+
+    def finemap(self, *arguments: Any, **options: Any) -> FineMap:
+        """Which SNPs of a region carry its effects; see `bayeslmm.finemap`."""
+        from bayeslmm.finemapping import finemap
+
+        return finemap(self, *arguments, **options)
 
 
 def _sample_ids(samples: Iterable[str]) -> pd.Index:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayeslmm.calibration import Calibration
+    from bayeslmm.finemapping import FineMap
     from bayeslmm.lmm import LMM
 
 # Dark and light blue differ in lightness, vermillion from both in hue as well: they stay
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 DARK, LIGHT, ACCENT, INK, FAINT = "#12476f", "#6ba8d6", "#d1490c", "#262626", "#8a8a8a"
 # Okabe & Ito's palette without yellow, which is faint on white; dashes help where colours fail.
 _SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+_MARKERS = "osD^vP*"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)))
 _SIZE = {
     "manhattan": (10.0, 3.9),
@@ -42,6 +44,7 @@ _SIZE = {
     "calibration": (8.2, 4.2),
     "effects": (7.4, 1.5),
     "prior_predictive": (6.6, 4.2),
+    "fine_mapping": (8.2, 3.9),
 }
 _PER_SNP, _TALLEST = 0.46, 30.0
 _LOG_P = r"$-\log_{10}\,p$"
@@ -572,6 +575,110 @@ def effects(
     return ax
 
 
+def fine_mapping(
+    found: FineMap, *, ax: Axes | None = None, label: bool = True, title: str | None = None
+) -> Axes:
+    """Fine-mapping: the posterior inclusion probability of every SNP of a region.
+
+    SNPs of a credible set have its colour and marker. Those without a known position are
+    drawn between their neighbours in the table; SNPs of several chromosomes by their order.
+
+    Parameters
+    ----------
+    found : FineMap
+        What `bayeslmm.finemap` returns.
+    ax : Axes, optional
+        Where to draw; by default on a new figure.
+    label : bool
+        Whether the SNP of the highest probability of each set gets its name.
+    title : str, optional
+        By default the model's formula.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> mice = bl.datasets.mouse_hs1940()
+    >>> model = bl.LMM("cd8 ~ sex", mice.phenotypes)
+    >>> found = bl.finemap(model, mice.genotypes, region="17:30000000-38000000", seed=1)
+    >>> ax = bl.plots.fine_mapping(found)
+    """
+    table = found.variants
+    labels = table["chrom"].unique()
+    single = len(labels) == 1
+    x = placed_positions(table) if single else np.arange(1.0, len(table) + 1)
+    pip, cs = table["pip"].to_numpy(), table["cs"].to_numpy()
+    ax = _axes(ax, "fine_mapping")
+    common: dict[str, Any] = {"linestyle": "none", "clip_on": False}
+    other = cs == 0
+    ax.plot(
+        x[other],
+        pip[other],
+        marker="o",
+        markersize=3,
+        markeredgewidth=0,
+        color=FAINT,
+        zorder=3,
+        gid="variants-0",
+        **common,
+    )
+    leads = table.set_index("id").index
+    for i, row in enumerate(found.credible_sets.itertuples()):
+        here = cs == row.Index
+        ax.plot(
+            x[here],
+            pip[here],
+            marker=_MARKERS[i % len(_MARKERS)],
+            markersize=6.5,
+            markeredgewidth=0.7,
+            markeredgecolor="white",
+            color=_SERIES[i % len(_SERIES)],
+            zorder=4,
+            gid=f"variants-{row.Index}",
+            label=f"{row.size:,} SNP{'s' * (row.size != 1)}, "
+            rf"$\log_{{10}}$ BF {row.log10_bf:.1f}, "
+            f"purity {row.purity:.2f}",
+            **common,
+        )
+        if label:
+            at = int(np.flatnonzero(leads == row.lead)[0])
+            note = _note(ax, row.lead, (x[at], pip[at]), (0, 6), ha="center", zorder=6)
+            note.set(fontsize=8.5, color=_SERIES[i % len(_SERIES)], path_effects=_halo())
+    margin = 0.03 * (np.ptp(x) or 1.0)
+    ax.set_xlim(x.min() - margin, x.max() + margin)
+    ax.set_ylim(0, 1.08)
+    ax.set_yticks(np.linspace(0, 1, 6))
+    ax.set_ylabel("Posterior inclusion probability")
+    _clean(ax)
+    if single:
+        ax.set_xlabel(f"Position on chromosome {labels[0]} (Mb)")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g}"))
+    else:
+        ax.set_xlabel("SNP, in the order of the table")
+    ax.set_title(
+        found.attrs.get("formula", "") if title is None else title,
+        loc="left",
+        fontsize=11,
+        color=INK,
+    )
+    _corner(ax, f"n = {found.attrs['n']:,}, {len(table):,} SNPs")
+    if len(found.credible_sets):
+        ax.legend(
+            title=f"{100 * found.attrs['coverage']:g}% credible sets",
+            title_fontsize=8.5,
+            frameon=False,
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+            fontsize=8.5,
+            labelcolor=INK,
+            alignment="left",
+        )
+    return ax
+
+
 def prior_predictive(
     tree: xr.DataTree, *, ax: Axes | None = None, draws: int = 80, title: str | None = None
 ) -> Axes:
@@ -655,7 +762,7 @@ def save(
         The file; its ending names the format (.png, .pdf, .svg).
     draw : callable
         One of the functions here, as `manhattan`.
-    data : DataFrame, LMM, DataTree or Calibration
+    data : DataFrame, LMM, DataTree, Calibration or FineMap
         What it draws.
     **options
         Passed to it.

@@ -1,7 +1,9 @@
-"""Selected SNPs of a model: found by id, aligned, centred."""
+"""Selected SNPs of a model: found by id or region, aligned, centred."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ import pandas as pd
 
 from bayeslmm.basis import Eigenbasis
 from bayeslmm.errors import InputError, listing
-from bayeslmm.genotypes import Genotypes
+from bayeslmm.genotypes import Genotypes, as_genotypes
 
 if TYPE_CHECKING:
     from bayeslmm.lmm import LMM
@@ -106,12 +108,89 @@ def selected_snps(model: LMM, snps: Any, genotypes: Genotypes | None = None) -> 
     )
 
 
+def polymorphic_snps(
+    model: LMM,
+    genotypes: Genotypes | str | os.PathLike[str] | np.ndarray | None = None,
+    *,
+    region: str | None = None,
+    snps: str | Iterable[str] | None = None,
+) -> tuple[SelectedSnps, pd.DataFrame, list[str]]:
+    """The SNPs of a region, or of a list, that vary among a model's samples.
+
+    Parameters
+    ----------
+    model : LMM
+        Its samples and, through its kernel, its genotypes.
+    genotypes : Genotypes, path or array, optional
+        By default the genotypes that the kernel was made of.
+    region : str, optional
+        ``"17"`` or ``"17:30000000-38000000"`` (base pairs, both ends included).
+    snps : variant ids, optional
+        Instead of a region, or within it.
+
+    Returns
+    -------
+    SelectedSnps
+        k SNPs in the order of the genotypes.
+    DataFrame, shape (k, 6)
+        chrom, pos, id, ea, oa, eaf.
+    list of str
+        Ids of the monomorphic ones, left out.
+
+    Raises
+    ------
+    InputError
+        For unknown ids and chromosomes, regions without a SNP that varies, and samples
+        without genotypes.
+    """
+    if region is None and snps is None:
+        raise InputError(
+            "Which SNPs? Name a region, as region='17:30000000-38000000', or their ids, snps=[...]."
+        )
+    source = _kernel_genotypes(model) if genotypes is None else as_genotypes(genotypes)
+    wanted = [snps] if isinstance(snps, str) else snps
+    try:
+        source = source.select(
+            region=region, variants=None if wanted is None else [str(s) for s in wanted]
+        )
+    except InputError as error:
+        if region is None or "selection is empty" not in str(error):
+            raise
+        label = region.rpartition(":")[0] or region
+        pos = source.variants.pos[source.variants.chrom == label]
+        raise InputError(
+            f"Region '{region}' holds no variant of {source.name}; its variants on chromosome "
+            f"{label} lie between {pos.min():,} and {pos.max():,}."
+        ) from None
+    if not source.samples.index.equals(model.ids):
+        source = source.select(samples=model.ids)
+    block = source.centered_block(0, source.n_variants, np.float64)
+    varies = block.sum_sq > 0
+    table = source.variants[["chrom", "pos", "id", "ea", "oa"]].assign(eaf=block.eaf)
+    if not varies.any():
+        raise InputError(
+            f"All {len(table):,} variants chosen are monomorphic among the {len(model.y):,} "
+            "analysed samples."
+        )
+    kept = table[varies].reset_index(drop=True)
+    chosen = SelectedSnps(
+        list(kept.id),
+        np.ascontiguousarray(block.x[varies].T),
+        np.sqrt(block.sum_sq[varies] / len(model.y)),
+        block.eaf[varies],
+        list(kept.ea),
+    )
+    return chosen, kept, list(table.id[~varies])
+
+
 def _kernel_genotypes(model: LMM) -> Genotypes:
     kernel = model._kernel
     source = kernel.grm if isinstance(kernel, Eigenbasis) else kernel
+    if kernel is None:
+        raise InputError("The model has no kernel whose genotypes could be used: pass genotypes=.")
     if source is None or source.genotypes is None:
         raise InputError(
-            "SNPs are given by id, but the kernel does not know its genotypes (it was read from a "
+            "SNPs are named, but the kernel does not know its genotypes (it was read from a "
             "file, or given): pass genotypes=."
         )
     return source.genotypes

@@ -93,7 +93,13 @@ def check_against_brute_force(model, K, x, prior, **options):
     assert found.density is not None
     assert found.density.mean == pytest.approx(expected["h2"], abs=1e-5)
     assert found.density.mass_at_0 == pytest.approx(expected["p_h2_zero"], abs=1e-6)
+    mean, sd = found.moments()
+    np.testing.assert_allclose(
+        mean / x.to_numpy().std(axis=0), expected["beta"], rtol=1e-5, atol=1e-6 * model.y.std()
+    )
     draws = found.draw(20_000, np.random.default_rng(1))
+    drawn = (draws["beta_std"] * np.sqrt(draws["s2"])[:, None]).std(axis=0)
+    np.testing.assert_allclose(drawn, sd, rtol=0.05)
     beta = draws["beta_std"] * np.sqrt(draws["s2"])[:, None] / x.to_numpy().std(axis=0)
     compared = [*zip(beta.T, expected["beta"], strict=True)]
     compared += [(draws["s2"], expected["s2"]), (draws["h2"], expected["h2"])]

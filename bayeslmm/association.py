@@ -87,12 +87,18 @@ class Scanner:
             starts = panels[: len(panels) // NODES * NODES : NODES]
             first = int(np.argmin(np.abs(starts - self.center - HALF_WIDTH * chebyshev()[0])))
         self.window = slice(first * NODES, (first + 1) * NODES)
-        sentinels = np.linspace(*_LOG_RANGE, 15)
-        outside = np.abs(sentinels - self.center) > HALF_WIDTH
-        sentinels = sentinels[outside] if self.exact else sentinels[:0]
         self.panels = slice(0, len(panels))
-        self.sentinels = slice(len(panels), len(panels) + len(sentinels))
-        self.weights = self._weights(np.concatenate([panels, sentinels, [reml, ml]]))
+        sentinels = np.empty(0)
+        if self.exact:
+            # A node in every stretch of the range that no panel covers.
+            sentinels = np.linspace(*_LOG_RANGE, 15)
+            gap = np.abs(sentinels[:, None] - panels[np.isfinite(panels)]).min(axis=1)
+            sentinels = sentinels[gap > 0.2]
+        nodes = np.concatenate([panels, sentinels, [reml, ml]])
+        watched = np.ones(len(nodes), dtype=bool)
+        watched[self.window], watched[-2:] = False, False
+        self.sentinels = np.flatnonzero(watched & np.isfinite(nodes))
+        self.weights = self._weights(nodes)
         null = -0.5 * (self.weights.logdet_d + data.n * np.log(self.weights.Q))
         self.null_ml = float(null[-1])
         # The same interpolation as the variants': its error, 1e-7, cancels in the ratio,
@@ -289,7 +295,7 @@ class Scanner:
                 out["log10_lrt"] = log10_p_chi2(2 * np.maximum(best - null, 0))
 
     def _profile(
-        self, kind: str, weights: Weights, a: np.ndarray, b: np.ndarray, nodes: slice
+        self, kind: str, weights: Weights, a: np.ndarray, b: np.ndarray, nodes: slice | np.ndarray
     ) -> np.ndarray:
         """Profile log-likelihood with the variant in the model, at some nodes, (v, nodes)."""
         a, b = a[:, nodes], b[:, nodes]

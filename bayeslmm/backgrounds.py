@@ -369,7 +369,7 @@ class CholeskyScanner(Scanner):
             found.weights, Q=Q, logdet=logdet, logdet_d=logdet_d, between=between
         )
         self.window = self.panels = slice(0, nodes)
-        self.sentinels = slice(nodes, nodes)
+        self.sentinels = np.empty(0, dtype=int)
         if "bayes" in tests:
             self.bayes = self._null_posterior(nodes)
 

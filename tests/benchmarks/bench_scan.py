@@ -112,7 +112,7 @@ def main() -> None:
     fam = pd.read_csv(prefix.with_suffix(".fam"), sep=r"\s+", header=None)
     work = Path(tempfile.mkdtemp(dir=folder))
     ids = fam.iloc[:, [0, 1]]
-    values = table.set_index(table.columns[0]).loc[fam[1], ["y", "age"]].to_numpy()
+    values = table.set_index("IID").loc[fam[1], ["y", "age"]].to_numpy()
     for suffix in (".bed", ".bim"):
         shutil.copy(prefix.with_suffix(suffix), work / f"c{suffix}")
     fam.assign(**{"5": values[:, 0]}).iloc[:, [0, 1, 2, 3, 4, -1]].to_csv(

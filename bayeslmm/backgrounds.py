@@ -35,6 +35,7 @@ from bayeslmm.association import Background, Scanner
 from bayeslmm.bayes_factors import LOG_RANGE
 from bayeslmm.errors import InputError, listing
 from bayeslmm.nodes import HALF_WIDTH, Weights, cardinal, chebyshev, maximise_on_nodes
+from bayeslmm.progress import quiet
 from bayeslmm.relatedness import GRM, grm
 
 if TYPE_CHECKING:
@@ -146,11 +147,12 @@ def _part(source: GRM, label: str, ids: pd.Index) -> GRM:
     else:
         assert source.genotypes is not None
         chosen = (source.genotypes.variants.chrom == label).to_numpy()
-        one = grm(
-            source.genotypes.select(variants=chosen),
-            scale=source.scale,  # type: ignore[arg-type]
-            progress=False,
-        )
+        with quiet("bayeslmm"):  # the whole matrix has told what it left out
+            one = grm(
+                source.genotypes.select(variants=chosen),
+                scale=source.scale,  # type: ignore[arg-type]
+                progress=False,
+            )
     return one.subset(ids)
 
 
@@ -317,13 +319,16 @@ def _locate(
     """Move the nodes until the null model's REML ratio is well inside them."""
     low, high = (end + half_width * sign for end, sign in zip(LOG_RANGE, (1, -1), strict=True))
     center = float(np.clip(start, low, high))
+    step = half_width
     while True:
         at = center + half_width * chebyshev(nodes)
         weights = _cholesky_weights(data, K, at, skip_intercept=skip_intercept)
         t, best = maximise_on_nodes(_profile(data, weights, "reml"), np.ones(1))
         found = center + half_width * float(t[0])
-        # At an end of the nodes the optimum is further away than that.
-        moved = found + (half_width * np.sign(t[0]) if abs(t[0]) == 1 else 0)
+        moved = found
+        if abs(t[0]) == 1:
+            # At an end of the nodes the optimum is further away: by ever longer steps.
+            moved, step = found + step * float(t[0]), 2 * step
         moved = float(np.clip(moved, low, high))
         if abs(t[0]) <= 0.5 or abs(moved - center) < 1e-9:
             return _Located(weights, center, found, float(best[0]))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.basis import Eigenbasis
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import Genotypes, as_genotypes
 
@@ -184,13 +183,11 @@ def polymorphic_snps(
 
 
 def _kernel_genotypes(model: LMM) -> Genotypes:
-    kernel = model._kernel
-    source = kernel.grm if isinstance(kernel, Eigenbasis) else kernel
-    if kernel is None:
+    if model.basis is None:
         raise InputError("The model has no kernel whose genotypes could be used: pass genotypes=.")
-    if source is None or source.genotypes is None:
+    if model.grm is None or model.grm.genotypes is None:
         raise InputError(
             "SNPs are named, but the kernel does not know its genotypes (it was read from a "
             "file, or given): pass genotypes=."
         )
-    return source.genotypes
+    return model.grm.genotypes

@@ -50,7 +50,7 @@ _NARROW = 0.3
 # ... and in posterior standard deviations for what is integrated over h2.
 _DEVIATIONS = 7.0
 # Interpolation errors, relative, for products in float32 and float64.
-_ERROR = {np.dtype(np.float32): 3e-5, np.dtype(np.float64): 1e-7}
+_ERROR = {np.dtype(np.float32): 3e-6, np.dtype(np.float64): 1e-7}
 # A decomposition is made by one of the threads that ask for it.
 _decomposing = Lock()
 _POINTS, _POINT_WEIGHTS = np.polynomial.legendre.leggauss(32)

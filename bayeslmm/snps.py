@@ -40,6 +40,10 @@ class SelectedSnps:
     eaf: np.ndarray
     ea: list[str]
 
+    def dosages(self, samples: pd.Index) -> pd.DataFrame:
+        """The dosages, missing ones at the mean, of the samples by name, shape (n, k)."""
+        return pd.DataFrame(self.x + 2 * self.eaf, index=samples, columns=self.ids)
+
 
 def selected_snps(model: LMM, snps: Any, genotypes: Genotypes | None = None) -> SelectedSnps:
     """Find SNPs for a model's samples.

@@ -316,14 +316,17 @@ def _locate(
 ) -> _Located:
     """Move the nodes until the null model's REML ratio is well inside them."""
     low, high = (end + half_width * sign for end, sign in zip(LOG_RANGE, (1, -1), strict=True))
-    center = float(np.clip(start, low, high))
+    center, direction = float(np.clip(start, low, high)), 0.0
     while True:
         at = center + half_width * chebyshev(nodes)
         weights = _cholesky_weights(data, K, at, skip_intercept=skip_intercept)
         t, best = maximise_on_nodes(_profile(data, weights, "reml"), np.ones(1))
         found = center + half_width * float(t[0])
-        # At an end of the nodes the optimum is further away than that.
-        moved = found + (half_width * np.sign(t[0]) if abs(t[0]) == 1 else 0)
+        # At an end of the nodes the optimum is further away than that, unless the nodes came
+        # from there: then it is next to that end, which neighbours would cross for ever.
+        beyond = float(np.sign(t[0])) if abs(t[0]) == 1 else 0.0
+        direction = beyond if beyond != -direction else 0.0
+        moved = found + half_width * direction
         moved = float(np.clip(moved, low, high))
         if abs(t[0]) <= 0.5 or abs(moved - center) < 1e-9:
             return _Located(weights, center, found, float(best[0]))

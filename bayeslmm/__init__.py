@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bayeslmm.relatedness import GRM, grm, read_grm, write_gemma, write_grm
     from bayeslmm.repeated import RepeatedLMM
     from bayeslmm.sampling import SamplingWarning, sample_model
+    from bayeslmm.selection import stepwise
 
 __version__ = "0.1.0"
 
@@ -52,6 +53,7 @@ _HOME = {
     "read_phenotypes": "phenotypes",
     "sample_model": "sampling",
     "scan": "association",
+    "stepwise": "selection",
     "write_gemma": "relatedness",
     "write_grm": "relatedness",
 }
@@ -80,6 +82,7 @@ __all__ = [
     "read_phenotypes",
     "sample_model",
     "scan",
+    "stepwise",
     "write_gemma",
     "write_grm",
 ]

@@ -45,7 +45,7 @@ from bayeslmm.pairs import PairScanner, SecondTerm
 from bayeslmm.priors import EffectPrior, as_effect_prior
 from bayeslmm.progress import blas_threads, map_ahead, track
 from bayeslmm.provenance import provenance
-from bayeslmm.snps import selected_snps
+from bayeslmm.snps import aligned, require_genotypes, selected_snps
 from bayeslmm.tails import log10_p_chi2, log10_p_f
 
 if TYPE_CHECKING:
@@ -524,7 +524,7 @@ def scan(
     seconds: dict[str, SecondTerm] = {}
     about: dict[str, Any] = {}
     for name, one in models.items():
-        _require_genotypes(one, genotypes)
+        require_genotypes(one, genotypes)
         if condition_on is not None:
             dosages = selected_snps(one, condition_on, genotypes).dosages(one.ids)
             models[name] = one.with_covariates(dosages)
@@ -543,10 +543,7 @@ def scan(
         first = models[group[0]]
         # Without kernel nothing is rotated: reading takes the time, not the precision.
         kind = np.dtype(dtype if first.basis is not None else "float64")
-        if not genotypes.samples.index.equals(first.ids):
-            own = genotypes.select(samples=first.ids)
-        else:
-            own = genotypes
+        own = aligned(first, genotypes)
         run = Run(own, kind, workers, block_size, progress, coding)
         second = seconds.get(group[0])
         accounts: list[dict[str, Any]] = []
@@ -575,16 +572,6 @@ def scan(
 
 def _tester(scanner: Scanner, model: LMM, second: SecondTerm | None) -> Scanner | PairScanner:
     return scanner if second is None else PairScanner(scanner, model, second)
-
-
-def _require_genotypes(model: LMM, genotypes: Genotypes) -> None:
-    absent = model.ids.difference(genotypes.samples.index)
-    if len(absent):
-        raise InputError(
-            f"{genotypes.name}: {len(absent):,} of the {len(model.ids):,} analysed samples have no "
-            f"genotypes there: {listing(absent)}. Its sample ids look like "
-            f"{listing(genotypes.samples.index[:2])}."
-        )
 
 
 def _sharing_a_rotation(models: Mapping[str, LMM]) -> list[list[str]]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bayeslmm.relatedness import GRM, grm, read_grm, write_gemma, write_grm
     from bayeslmm.repeated import RepeatedLMM
     from bayeslmm.sampling import SamplingWarning, sample_model
+    from bayeslmm.selection import stepwise
     from bayeslmm.thresholds import significance_threshold
 
 __version__ = "0.1.0"
@@ -57,6 +58,7 @@ _HOME = {
     "sample_model": "sampling",
     "scan": "association",
     "significance_threshold": "thresholds",
+    "stepwise": "selection",
     "write_gemma": "relatedness",
     "write_grm": "relatedness",
 }
@@ -88,6 +90,7 @@ __all__ = [
     "sample_model",
     "scan",
     "significance_threshold",
+    "stepwise",
     "write_gemma",
     "write_grm",
 ]

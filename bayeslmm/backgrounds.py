@@ -319,20 +319,27 @@ def _locate(
     """Move the nodes until the null model's REML ratio is well inside them."""
     low, high = (end + half_width * sign for end, sign in zip(LOG_RANGE, (1, -1), strict=True))
     center = float(np.clip(start, low, high))
+    left, right = LOG_RANGE  # what the optimum is known to lie between
     step = half_width
-    while True:
+    for last in (*[False] * 40, True):
         at = center + half_width * chebyshev(nodes)
         weights = _cholesky_weights(data, K, at, skip_intercept=skip_intercept)
         t, best = maximise_on_nodes(_profile(data, weights, "reml"), np.ones(1))
         found = center + half_width * float(t[0])
-        moved = found
-        if abs(t[0]) == 1:
-            # At an end of the nodes the optimum is further away: by ever longer steps.
-            moved, step = found + step * float(t[0]), 2 * step
+        if abs(t[0]) < 1:
+            moved = found
+        elif t[0] > 0:
+            left, moved, step = found, found + step, 2 * step
+        else:
+            right, moved, step = found, found - step, 2 * step
+        # Steps grow, but not over what is known; next to an end it may lie on either side.
+        if not left < moved < right:
+            moved = 0.5 * (left + right)
         moved = float(np.clip(moved, low, high))
-        if abs(t[0]) <= 0.5 or abs(moved - center) < 1e-9:
-            return _Located(weights, center, found, float(best[0]))
+        if last or abs(t[0]) <= 0.5 or abs(moved - center) < 0.1 * half_width:
+            break
         center = moved
+    return _Located(weights, center, found, float(best[0]))
 
 
 class CholeskyScanner(Scanner):

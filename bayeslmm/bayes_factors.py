@@ -240,7 +240,7 @@ def columns(
         at = _conjugate(a[rows], b[rows], Q, width[rows, :, None] * to_total, df)
         joint = at.log_bf @ null.to_points + null.log_weights + log_prior[:, None]
         top = joint.max(axis=(1, 2), keepdims=True)
-        beyond[rows] = (joint[..., null.ends] - top > _EDGE).any(axis=(1, 2))
+        beyond[rows] = outside_range(null, joint)
         p = np.exp(joint - top)
         total = p.sum(axis=(1, 2), keepdims=True)
         p /= total
@@ -252,6 +252,12 @@ def columns(
         for name, values in moments.items():
             found[name][rows] = values
     return found, beyond
+
+
+def outside_range(null: NullPosterior, log_joint: np.ndarray) -> np.ndarray:
+    """Which variants have mass beyond the range, from log p (v, W, F) at its points: (v,)."""
+    top = log_joint.max(axis=(1, 2), keepdims=True)
+    return (log_joint[..., null.ends] - top > _EDGE).any(axis=(1, 2))
 
 
 def _moments(

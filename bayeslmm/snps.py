@@ -41,6 +41,29 @@ class SelectedSnps:
     eaf: np.ndarray
     ea: list[str]
 
+    def dosages(self, samples: pd.Index) -> pd.DataFrame:
+        """The dosages, missing ones at the mean, of the samples by name, shape (n, k)."""
+        return pd.DataFrame(self.x + 2 * self.eaf, index=samples, columns=self.ids)
+
+
+def require_genotypes(model: LMM, genotypes: Genotypes) -> None:
+    """Raise an `InputError` that names analysed samples without genotypes."""
+    absent = model.ids.difference(genotypes.samples.index)
+    if len(absent):
+        raise InputError(
+            f"{genotypes.name}: {len(absent):,} of the {len(model.ids):,} analysed samples have no "
+            f"genotypes there: {listing(absent)}. Its sample ids look like "
+            f"{listing(genotypes.samples.index[:2])}."
+        )
+
+
+def aligned(model: LMM, genotypes: Genotypes) -> Genotypes:
+    """Genotypes of a model's samples, in its order."""
+    require_genotypes(model, genotypes)
+    if genotypes.samples.index.equals(model.ids):
+        return genotypes
+    return genotypes.select(samples=model.ids)
+
 
 def selected_snps(model: LMM, snps: Any, genotypes: Genotypes | None = None) -> SelectedSnps:
     """Find SNPs for a model's samples.
@@ -88,8 +111,7 @@ def selected_snps(model: LMM, snps: Any, genotypes: Genotypes | None = None) -> 
     if chosen.variants.id.duplicated().any():
         twice = chosen.variants.id[chosen.variants.id.duplicated()]
         raise InputError(f"Variant ids that name several variants: {listing(twice.unique())}.")
-    if not chosen.samples.index.equals(model.ids):
-        chosen = chosen.select(samples=model.ids)
+    chosen = aligned(model, chosen)
     block = chosen.centered_block(0, chosen.n_variants, np.float64)
     order = pd.Index(chosen.variants.id).get_indexer(pd.Index(wanted))
     constant = block.sum_sq[order] == 0

@@ -144,8 +144,10 @@ def main() -> None:
         ]  # fmt: skip
     if options.jamma:
         peers["JAMMA"] = [
-            [options.jamma, "-bfile", "c", "-gk", "1", "-lmm", "1", "-c", "covar.txt", "-o", "j",
-             "-outdir", "jamma", "--no-telemetry"],
+            [options.jamma, "-bfile", "c", "-gk", "1", "-o", "k", "-outdir", "jamma",
+             "--no-telemetry"],
+            [options.jamma, "-bfile", "c", "-k", "jamma/k.cXX.npy", "-lmm", "1", "-c",
+             "covar.txt", "-o", "j", "-outdir", "jamma", "--no-telemetry"],
         ]  # fmt: skip
         peers["JAMMA -loco"] = [
             [options.jamma, "-bfile", "c", "-lmm", "1", "-loco", "-c", "covar.txt", "-o", "jl",

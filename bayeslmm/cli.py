@@ -178,7 +178,7 @@ def demo(
 
     Relatedness, heritability of two blood traits (REML and the exact posterior), and a genome
     scan of one of them, summarised in plain words. Then the same heritabilities by NUTS, and the
-    effects of the scan's best SNPs estimated together; compiling that model takes 10 to 40
+    effects of the scan's best SNPs estimated together; compiling that model takes 10 to 20
     seconds on a new machine.
 
     \b
@@ -363,6 +363,13 @@ def scan(
         bool,
         typer.Option("--no-kernel", help="Plain linear regression, for unrelated samples."),
     ] = False,
+    background: Annotated[
+        str,
+        typer.Option(
+            help="Relatedness behind a variant: all (of all variants), loco (without its "
+            "chromosome), rest+chrom (both, each with its own variance). In families: all."
+        ),
+    ] = "all",
     test: Annotated[
         str,
         typer.Option(
@@ -453,6 +460,7 @@ def scan(
         grm=grm,
         basis=basis,
         no_kernel=no_kernel,
+        background=background,
         pheno=pheno,
         id=id,
         formulas=formula,
@@ -472,6 +480,82 @@ def scan(
         float64=float64,
         parquet=parquet,
         locus_gap=locus_gap,
+        overwrite=overwrite,
+        threads=threads,
+    )
+    typer.echo("\n" + summary)
+
+
+@app.command(short_help="Credible sets of causal variants in a region.")
+def finemap(
+    bfile: Annotated[str, typer.Argument(metavar="BFILE", help="Prefix of .bed, .bim and .fam.")],
+    pheno: Pheno,
+    formula: Formula,
+    region: Annotated[
+        str, typer.Option(help="Chromosome, or CHROM:FIRST-LAST in base pairs, both included.")
+    ],
+    out: Folder,
+    grm: Grm = None,
+    basis: Basis = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="gibbs (sampled, calibrated), susie (faster), or exact (all subsets of up to 15)."
+        ),
+    ] = "gibbs",
+    max_effects: Annotated[int, typer.Option(min=1, help="Largest number of effects.")] = 10,
+    expected_effects: Annotated[
+        float, typer.Option(help="Effects that are expected before the data are seen.")
+    ] = 1.0,
+    coverage: Annotated[float, typer.Option(help="Probability of a credible set.")] = 0.95,
+    seed: Seed = None,
+    id: Id = None,
+    missing: Missing = "error",
+    scale: Scale = None,
+    maf: Maf = None,
+    max_missing: MaxMissing = None,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Which variants of a region carry its effects: inclusion probabilities, credible sets.
+
+    Relatedness comes from --basis or --grm, or is computed from all of BFILE; h2 is integrated
+    out. Keep the region's chromosome in it.
+
+    \b
+    Example:
+      bayeslmm finemap cohort --pheno traits.tsv --formula "height ~ sex" \\
+                       --region 17:30000000-38000000 --out locus_17
+
+    \b
+    Writes to the folder --out, with the trait's name in the file's:
+      summary.txt               credible sets; also printed
+      finemap_TRAIT.tsv         every variant: posterior inclusion probability (pip), effect, set
+      credible_sets_TRAIT.tsv   the sets: size, purity, Bayes factor, variants
+      finemap_TRAIT.png
+      samples_TRAIT.tsv         every sample: kept, or the reason why not
+      provenance.json           versions, parameters, checksums of the input
+    """
+    from bayeslmm import commands
+
+    summary = commands.finemap(
+        bfile,
+        grm=grm,
+        basis=basis,
+        pheno=pheno,
+        id=id,
+        formulas=formula,
+        out=out,
+        region=region,
+        method=method,
+        max_effects=max_effects,
+        expected_effects=expected_effects,
+        coverage=coverage,
+        seed=seed,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
         overwrite=overwrite,
         threads=threads,
     )

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm import datasets, pairs, priors, tables
-from bayeslmm.association import TESTS, lambda_gc
+from bayeslmm.association import BACKGROUNDS, TESTS, lambda_gc
 from bayeslmm.association import scan as scan_variants
 from bayeslmm.basis import Eigenbasis, load_eigenbasis
 from bayeslmm.codings import CODINGS
@@ -41,6 +41,8 @@ from bayeslmm.snps import selected_snps
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from bayeslmm.finemapping import FineMap
 
 _BASIS = "basis.json"
 _LOCI_SHOWN, _SNPS_SHOWN = 10, 30
@@ -106,7 +108,7 @@ def _demo_sampling(
     folder: Path, models: dict[str, LMM], hits: pd.DataFrame, genotypes: Genotypes, clock: Clock
 ) -> list[str]:
     """NUTS beside the exact posterior, and the joint effects of the scan's best SNPs."""
-    clock("NUTS: the generative model is compiled, which takes 10 to 40 s on a new machine")
+    clock("NUTS: the generative model is compiled, which takes 10 to 20 s on a new machine")
     told: list[str] = []
     rows = [["", "exact: mean", "sd", "95% interval", "NUTS: mean", "sd", "95% interval"]]
     for name, model in models.items():
@@ -303,6 +305,7 @@ def scan(
     grm: str | None,
     basis: Path | None,
     no_kernel: bool,
+    background: str,
     pheno: Path,
     id: str | None,
     formulas: list[str],
@@ -342,6 +345,13 @@ def scan(
     widths = _numbers("--effect-sd", effect_sd)
     if sum([grm is not None, basis is not None, no_kernel]) > 1:
         raise InputError("Name one of --grm, --basis and --no-kernel, not several.")
+    if background not in BACKGROUNDS:
+        raise InputError(f"--background {background}: expected one of {', '.join(BACKGROUNDS)}.")
+    if background != "all" and (grm or basis or no_kernel):
+        raise InputError(
+            f"--background {background} needs the variants of the relatedness matrix: it is made "
+            "from BFILE. Leave out --grm, --basis and --no-kernel."
+        )
     if scale is not None and (grm or basis or no_kernel):
         raise InputError("--scale makes a relatedness matrix from BFILE; another one was named.")
     if parquet:
@@ -376,6 +386,7 @@ def scan(
                 model,
                 tested,
                 chosen,
+                background=background,  # type: ignore[arg-type]
                 condition_on=conditions,
                 coding=coding,  # type: ignore[arg-type]
                 interaction=interaction,
@@ -395,6 +406,7 @@ def scan(
             "effect_sd": widths,
             "prior_odds": prior_odds,
             "kernel": not no_kernel,
+            "background": background,
             "chrom": chrom,
             "region": region,
             "condition_on": condition_on,
@@ -410,6 +422,105 @@ def scan(
         write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
     clock(f"written to {out}")
     return summary
+
+
+def finemap(
+    bfile: str,
+    *,
+    grm: str | None,
+    basis: Path | None,
+    pheno: Path,
+    id: str | None,
+    formulas: list[str],
+    out: Path,
+    region: str,
+    method: str,
+    max_effects: int,
+    expected_effects: float,
+    coverage: float,
+    seed: int | None,
+    scale: str | None,
+    maf: float | None,
+    max_missing: float | None,
+    missing: str,
+    overwrite: bool,
+    threads: int | None,
+) -> str:
+    """Credible sets of causal variants in a region, to a folder; returns the summary."""
+    from bayeslmm import plots
+    from bayeslmm.finemapping import finemap as map_region
+
+    clock = Clock()
+    parse_region(region)
+    names = trait_names(formulas)
+    with result_folder(out, overwrite=overwrite) as folder, blas_threads(threads):
+        table = read_phenotypes(pheno, id=id)
+        genotypes = read_genotypes(bfile)
+        source = None if grm or basis else bfile
+        kernel = _kernel(
+            source, grm, basis, table, formulas, missing, scale, maf, max_missing, clock
+        )
+        lines: list[str] = []
+        for name, formula in zip(names, formulas, strict=True):
+            model = LMM(formula, table, kernel, missing=missing)  # type: ignore[arg-type]
+            tested = _selected(genotypes, maf, max_missing, None, region, samples=model.ids)
+            found = map_region(
+                model,
+                tested,
+                region=region,
+                method=method,  # type: ignore[arg-type]
+                max_effects=max_effects,
+                expected_effects=expected_effects,
+                coverage=coverage,
+                seed=seed,
+            )
+            clock(f"{name}: {len(found.variants):,} variants, {len(found.credible_sets)} sets")
+            write_table(found.variants, folder / f"finemap_{name}.tsv")
+            sets = found.credible_sets.assign(ids=found.credible_sets["ids"].map(",".join))
+            write_table(sets, folder / f"credible_sets_{name}.tsv", index=True)
+            write_table(model.samples, folder / f"samples_{name}.tsv", index=True)
+            plots.save(folder / f"finemap_{name}.png", plots.fine_mapping, found)
+            lines += [*_finemap_lines(name, found), ""]
+        summary = _write_summary(folder, lines[:-1])
+        parameters = {
+            "formulas": formulas,
+            "region": region,
+            "method": method,
+            "max_effects": max_effects,
+            "expected_effects": expected_effects,
+            "coverage": coverage,
+            "seed": found.attrs["seed"],
+            "scale": scale,
+            "maf": maf,
+            "max_missing": max_missing,
+            "missing": missing,
+        }
+        inputs = [str(pheno), *_bed_files(bfile), *_kernel_files(None, grm, basis)]
+        write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
+    clock(f"written to {out}")
+    return summary
+
+
+def _finemap_lines(name: str, found: FineMap) -> list[str]:
+    sets = found.credible_sets
+    many = f"{len(sets) or 'no'} credible set{'s' * (len(sets) > 1)}"
+    lines = [
+        f"## Fine-mapping of {name}, {found.attrs['region']}: {many} among "
+        f"{len(found.variants):,} variants",
+        f"{found.expected_effects:.1f} variants with an effect are expected.",
+    ]
+    for row in sets.itertuples():
+        lead = found.variants.set_index("id").loc[row.lead]
+        lines.append(
+            f"  set {row.Index}: {row.size} variant{'s' * (row.size > 1)}, best {row.lead} (PIP "
+            f"{lead.pip:.2f}), log10 Bayes factor {row.log10_bf:.1f}, smallest |r| {row.purity:.2f}"
+        )
+        lines.append(
+            f"    each {lead.ea} changes {name} by {lead.beta:+.3g} (posterior sd {lead.sd:.2g})"
+        )
+    if not len(sets):
+        lines.append("No group of variants in disequilibrium holds an effect for sure.")
+    return lines
 
 
 def sample(
@@ -470,7 +581,7 @@ def sample(
         _ = model.rotated
         clock(f"decomposition for {len(model.y):,} samples")
         if snp_prior != "spike_slab":
-            clock("NUTS: the model is compiled, which takes 10 to 40 s on a new machine")
+            clock("NUTS: the model is compiled, which takes 10 to 20 s on a new machine")
         tree, told = _sample(
             model,
             snps=chosen or None,

@@ -170,19 +170,9 @@ def polymorphic_snps(
         )
     source = _kernel_genotypes(model) if genotypes is None else as_genotypes(genotypes)
     wanted = [snps] if isinstance(snps, str) else snps
-    try:
-        source = source.select(
-            region=region, variants=None if wanted is None else [str(s) for s in wanted]
-        )
-    except InputError as error:
-        if region is None or "selection is empty" not in str(error):
-            raise
-        label = region.rpartition(":")[0] or region
-        pos = source.variants.pos[source.variants.chrom == label]
-        raise InputError(
-            f"Region '{region}' holds no variant of {source.name}; its variants on chromosome "
-            f"{label} lie between {pos.min():,} and {pos.max():,}."
-        ) from None
+    source = source.select(
+        region=region, variants=None if wanted is None else [str(s) for s in wanted]
+    )
     if not source.samples.index.equals(model.ids):
         source = source.select(samples=model.ids)
     block = source.centered_block(0, source.n_variants, np.float64)

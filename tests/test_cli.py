@@ -267,6 +267,32 @@ def test_scan_without_kernel_as_parquet(mice, pheno, tmp_path):
     assert "scan_mch.parquet" not in names(out), "the old folder is replaced, not mixed with"
 
 
+def test_scan_without_the_tested_chromosome(mice, pheno, tmp_path):
+    out = tmp_path / "loco"
+    model = ("--pheno", pheno, "--formula", "cd8 ~ sex", "--chrom", "17,19")
+    ok("scan", mice, *model, "--background", "loco", "--prior-odds", 1e-4, "--out", out)
+    hits = pd.read_csv(out / "scan_cd8.tsv.gz", sep="\t", dtype={"chrom": str})
+    genotypes = bl.read_genotypes(mice)
+    lmm = bl.LMM("cd8 ~ sex", bl.read_phenotypes(pheno), bl.grm(genotypes))
+    expected = lmm.scan(genotypes.select(variants=hits.id), background="loco", prior_odds=1e-4)
+    assert np.allclose(hits.neg_log10_p, expected.neg_log10_p, atol=1e-3, equal_nan=True)
+    assert np.allclose(hits.ppa, expected.ppa, atol=1e-3, equal_nan=True)
+
+
+def test_finemap_of_a_region(mice, tmp_path):
+    out, pheno = tmp_path / "locus", tmp_path / "all.tsv"
+    bl.datasets.mouse_hs1940().phenotypes.to_csv(pheno, sep="\t", index_label="IID", na_rep="NA")
+    model = ("--pheno", pheno, "--formula", "cd8 ~ sex", "--region", "17:30000000-36000000")
+    printed = ok("finemap", mice, *model, "--method", "susie", "--out", out)
+    assert "Fine-mapping of cd8, 17:" in printed
+    assert "set 1:" in printed
+    found = pd.read_csv(out / "finemap_cd8.tsv", sep="\t")
+    sets = pd.read_csv(out / "credible_sets_cd8.tsv", sep="\t")
+    assert found.pip.between(0, 1).all()
+    assert set(sets.ids[0].split(",")) == set(found.id[found.cs == 1])
+    assert {"finemap_cd8.png", "summary.txt", "provenance.json"} <= set(names(out))
+
+
 def test_scan_of_an_interaction_in_a_region(mice, pheno, tmp_path):
     """Given a SNP of another chromosome, and the dominance of the same region."""
     out, region = tmp_path / "results", "17:30000000-38,000,000"
@@ -544,6 +570,10 @@ def test_h2_refuses(mice, pheno, tmp_path, options, message):
     [
         (["--test", "t"], "--test t: expected one or more of wald,lrt,score,p3d"),
         (["--no-kernel", "--grm", "k"], "Name one of --grm, --basis and --no-kernel"),
+        (["--background", "x"], "--background x: expected one of all, loco, rest+chrom"),
+        (["--background", "loco", "--grm", "k"], "needs the variants of the relatedness matrix"),
+        (["--test", "bayes"], "name a test with a p-value beside it"),
+        (["--effect-sd", "wide"], "--effect-sd wide: expected numbers"),
         (["--scale", "centered", "--no-kernel"], "--scale makes a relatedness matrix"),
         (["--chrom", "Y"], "no chromosome 'Y'"),
         (["--basis", "nowhere.basis"], "not a saved eigenbasis"),

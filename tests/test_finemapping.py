@@ -564,7 +564,7 @@ def test_labels(cohort):
         ({"region": "9"}, "no chromosome '9'"),
         ({"region": "7:5-1"}, "not of the form"),
         ({"region": "7:a-b"}, "not of the form"),
-        ({"region": "7:1-5"}, "holds no variant of genotypes; .* between 1,000 and 1,090"),
+        ({"region": "7:1-5"}, "no variant is in the region 7:1-5.*from 1,000 to 1,090"),
         ({"snps": ["rs1", "rs99"]}, "not there: 'rs99'"),
         ({"region": "7", "method": "best"}, "method='best' is unknown"),
         ({"region": "8", "method": "exact"}, "up to 15 SNPs, but the region has 200"),

@@ -548,7 +548,7 @@ def scan(
     for group in _sharing_a_rotation(models) if shared else [[k] for k in models]:
         first = models[group[0]]
         # Without kernel nothing is rotated: reading takes the time, not the precision.
-        kind = np.dtype(dtype if first.basis is not None else "float64")
+        kind = np.dtype(dtype if first.has_kernel else "float64")
         own = aligned(first, genotypes)
         run = Run(own, kind, workers, block_size, progress, coding)
         second = seconds.get(group[0])
@@ -599,15 +599,17 @@ def _by_chromosome(
     """Each chromosome against a background of its own: columns, and what the backgrounds were."""
     from bayeslmm.backgrounds import chromosome_kernels, log_ratio_of, scanner_of
 
-    if model.basis is None:
+    if not model.has_kernel:
         raise InputError(f"background='{background}' needs a kernel; this LMM has none.")
-    guess = log_ratio_of(model)
+    ratio, error = log_ratio_of(model)
+    # However it was found, the search of each chromosome begins at the same place.
+    guess = round(ratio, 1), error
     chroms = run.genotypes.variants.chrom.astype(str).to_numpy()
     columns: dict[str, np.ndarray] = {}
     accounts = []
     total = len(pd.unique(chroms))
     for kernel in track(
-        chromosome_kernels(model, run.genotypes, background),
+        chromosome_kernels(model, run.genotypes, background, guess[0]),
         "Chromosomes",
         total=total,
         show=run.progress,

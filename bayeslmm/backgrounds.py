@@ -34,7 +34,14 @@ from bayeslmm import bayes_factors, likelihood
 from bayeslmm.association import Background, Scanner
 from bayeslmm.bayes_factors import LOG_RANGE
 from bayeslmm.errors import InputError, listing
-from bayeslmm.nodes import HALF_WIDTH, Weights, cardinal, chebyshev, maximise_on_nodes
+from bayeslmm.nodes import (
+    HALF_WIDTH,
+    Weights,
+    cardinal,
+    chebyshev,
+    maximise_on_nodes,
+    series,
+)
 from bayeslmm.progress import quiet
 from bayeslmm.relatedness import GRM, grm
 
@@ -76,9 +83,11 @@ class Kernel:
 
 
 def chromosome_kernels(
-    model: LMM, genotypes: Genotypes, background: Background
+    model: LMM, genotypes: Genotypes, background: Background, start: float
 ) -> Iterator[Kernel]:
     """The background of each chromosome of `genotypes`.
+
+    `start` is the log ratio of a model that is nearly the same, for the split.
 
     Raises
     ------
@@ -108,7 +117,6 @@ def chromosome_kernels(
             f"background='{background}' needs at least two chromosomes, but the relatedness "
             f"matrix has {known[0]} only."
         )
-    start, _ = log_ratio_of(model)
     whole = source.subset(model.ids)
     total = whole.matrix * whole.n_variants
     for label in labels:
@@ -131,10 +139,24 @@ def chromosome_kernels(
 
 
 def log_ratio_of(model: LMM) -> tuple[float, float]:
-    """Log ratio of a model's REML estimate, and its standard error (NaN on a boundary)."""
-    fit = model.reml()
-    inner = min(max(fit.h2, 1e-6), 1 - 1e-6)
-    return float(np.log(inner) - np.log1p(-inner)), fit.h2_se / (inner * (1 - inner))
+    """Log ratio of a model's REML estimate, and its standard error (NaN at an end).
+
+    From the eigenbasis if that is made already or costs little, else between nodes.
+    """
+    if model.has_basis or len(model.y) < _SMALL:
+        fit = model.reml()
+        inner = min(max(fit.h2, 1e-6), 1 - 1e-6)
+        return float(np.log(inner) - np.log1p(-inner)), fit.h2_se / (inner * (1 - inner))
+    assert model.grm is not None
+    center = model.has_intercept
+    K, _ = _unit(model.grm.subset(model.ids).matrix, center=center)
+    K = np.asfortranarray(K, dtype=np.float32)
+    data = likelihood.rotate(None, model.y, model.C.to_numpy())
+    found = _locate(data, K, 0.0, 1.0, 6, skip_intercept=center)
+    t = found.reml - found.center
+    second = np.polynomial.chebyshev.chebder(series(_profile(data, found.weights, "reml")[0]), 2)
+    curvature = -float(np.polynomial.chebyshev.chebval(t, second))
+    return found.reml, 1 / np.sqrt(curvature) if curvature > 0 and abs(t) < 1 else np.nan
 
 
 def _part(source: GRM, label: str, ids: pd.Index) -> GRM:

@@ -292,6 +292,16 @@ class LMM:
         return other
 
     @property
+    def has_kernel(self) -> bool:
+        """Whether there is a kernel; asks for no decomposition."""
+        return self._kernel is not None
+
+    @property
+    def has_basis(self) -> bool:
+        """Whether the eigenbasis of the analysed samples is made already."""
+        return self.__dict__.get("basis") is not None
+
+    @property
     def grm(self) -> GRM | None:
         """The relatedness matrix behind the kernel, if it is known."""
         return self._kernel.grm if isinstance(self._kernel, Eigenbasis) else self._kernel

@@ -31,6 +31,11 @@ def _to_coefficients(nodes: int) -> np.ndarray:
     return np.linalg.inv(np.polynomial.chebyshev.chebvander(chebyshev(nodes), nodes - 1))
 
 
+def series(values: np.ndarray) -> np.ndarray:
+    """Chebyshev series of the polynomial with these values (k,) at the nodes."""
+    return _to_coefficients(len(values)) @ values
+
+
 def cardinal(t: np.ndarray, nodes: int = NODES) -> np.ndarray:
     """Weights (v, nodes) that take values at the Chebyshev nodes to those at t (v,)."""
     return np.polynomial.chebyshev.chebvander(t, nodes - 1) @ _to_coefficients(nodes)

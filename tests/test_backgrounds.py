@@ -215,3 +215,17 @@ def test_phenotypes_of_the_same_samples_share_the_rotation(monkeypatch):
     monkeypatch.setattr(type(model.basis), "rotate_rows", counting)
     bl.scan({"a": model, "b": model.with_phenotype(y**2)}, genotypes, "wald")
     assert sum(rotated) == genotypes.n_variants
+
+
+def test_loco_needs_no_decomposition(without_decomposition):
+    """Neither of the whole matrix nor of any part: and gives what the eigenbasis starts from."""
+    genotypes, y = cohort(n=200, m=80)
+    model = bl.LMM(y, kernel=bl.grm(genotypes))
+    found = model.scan(genotypes, "wald", background="loco")
+    assert not model.has_basis
+    t, error = backgrounds.log_ratio_of(model)
+    fit = model.reml()
+    assert 1 / (1 + np.exp(-t)) == pytest.approx(fit.h2, abs=1e-4)
+    assert error * fit.h2 * (1 - fit.h2) == pytest.approx(fit.h2_se, rel=2e-3)
+    again = model.scan(genotypes, "wald", background="loco")
+    np.testing.assert_allclose(found.p_wald, again.p_wald, rtol=2e-3)

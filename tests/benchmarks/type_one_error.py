@@ -91,7 +91,7 @@ def main() -> None:
         power[name] = [10**below, float((at < below).mean()), float((at < np.log10(5e-6)).mean())]
         print(f"  ({time.perf_counter() - start:.0f} s)", flush=True)
 
-    kernels = {k.chrom: k.model for k in chromosome_kernels(model, genotypes, "loco")}
+    kernels = {k.chrom: k.model for k in chromosome_kernels(model, genotypes, "loco", 0.0)}
 
     def loco(Y: np.ndarray) -> np.ndarray:
         out = np.empty((len(x), Y.shape[1]))

@@ -87,8 +87,9 @@ class Study:
         from scipy.special import ndtri
 
         h2, loglik = self.nodes.h2, self.nodes.loglik(chi2, true_h2)
-        best, largest = loglik.argmax(axis=1), loglik.max(axis=1)
-        estimate, reach = h2[best], ndtri(0.5 + self.level / 2) * self.se[best]
+        best, largest = _peaks(loglik), loglik.max(axis=1)
+        estimate, se = (np.interp(best, np.arange(len(h2)), v) for v in (h2, self.se))
+        reach = ndtri(0.5 + self.level / 2) * se
         loglik -= largest[:, None]
         mass = np.exp(loglik) * self.prior_mass
         total = mass.sum(axis=1)
@@ -122,6 +123,15 @@ class Study:
         x, y = margin[rows, inner], margin[rows, outer]
         share = np.where(inner == outer, 0.0, x) / np.where(inner == outer, 1.0, x - y)
         return self.nodes.h2[inner] + share * (self.nodes.h2[outer] - self.nodes.h2[inner])
+
+
+def _peaks(values: np.ndarray) -> np.ndarray:
+    """Position of the maximum of each row (R, F), between columns by the parabola through three."""
+    best, rows, last = values.argmax(axis=1), np.arange(len(values)), values.shape[1] - 1
+    left, mid, right = (values[rows, np.clip(best + k, 0, last)] for k in (-1, 0, 1))
+    bend = left - 2 * mid + right
+    inside = (best > 0) & (best < last) & (bend < 0)
+    return best + np.where(inside, 0.5 * (left - right) / np.where(inside, bend, 1.0), 0.0)
 
 
 def _hdi(

@@ -188,17 +188,18 @@ def _suggestion(
             "The phenotype has two values, residuals cannot be normal: h2 is on the observed "
             "scale (bl.liability_h2)."
         )
+    said = []
+    if outliers:
+        said.append(f"Look at the outliers first (|z| above {worst:.1f}).")
     # With many samples a departure that harms nothing is significant: size decides as well.
     if p_normal < 0.001 and (abs(skewness) > 0.5 or abs(kurtosis) > 1):
         power = "bl.transforms.box_cox(y) (results go back to units by its inverse) or "
-        return (
-            "The residuals are not normal. Consider "
+        said.append(
+            "The residuals are not normal: consider "
             + (power if (y > 0).all() else "")
             + "bl.transforms.inverse_normal(y) (units are lost), and compare h2."
         )
-    if outliers:
-        return f"Look at the outliers (|z| above {worst:.1f}) before you trust effects and h2."
-    return ""
+    return " ".join(said)
 
 
 def _influence(

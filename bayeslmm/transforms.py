@@ -3,7 +3,7 @@
 >>> import bayeslmm as bl
 >>> z = bl.transforms.inverse_normal([3.0, 100.0, 5.0])
 >>> z.round(2)
-array([-0.82,  0.82,  0.  ])
+array([-0.87,  0.87,  0.  ])
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ _FEWEST, _MOST = 25, 600
 # The integral of a distribution function: step and end in x, u = sinh(x).
 _INTEGRAL_STEP, _INTEGRAL_END = 0.15, 46.0
 # True values of h2 at which the likelihood ratio is simulated; between them it is interpolated.
-_SIMULATED = 25
+_SIMULATED = 33
 # Phenotypes simulated for its critical values, in pieces that bound memory.
 NULLS, _PIECE = 5000, 1000
 
@@ -221,7 +221,8 @@ class Nodes:
         mixed = 0.8 * way / max(way[-1], 1e-300) + 0.2 * base / TOP
         back = PchipInterpolator(mixed / mixed[-1], base)
         even, fine = np.linspace(0, 1, G), np.linspace(0, 1, (G - 1) * _FINER + 1)
-        self.coarse, self.h2 = np.clip(back(even), 0, TOP), np.clip(back(fine), 0, TOP)
+        self.coarse, self.h2 = back(even), back(fine)
+        self.coarse[-1] = self.h2[-1] = TOP
         self.upsample = CubicSpline(even, np.eye(G))(fine).T
         self.d = variances(lam, self.coarse)
         self._logdet = np.log(self.d).sum(axis=1)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bayeslmm.repeated import RepeatedLMM
     from bayeslmm.residuals import check_residuals
     from bayeslmm.sampling import SamplingWarning, sample_model
+    from bayeslmm.selection import stepwise
     from bayeslmm.thresholds import significance_threshold
 
 __version__ = "0.1.0"
@@ -64,6 +65,7 @@ _HOME = {
     "sample_model": "sampling",
     "scan": "association",
     "significance_threshold": "thresholds",
+    "stepwise": "selection",
     "unrelated_eigenvalues": "designs",
     "write_gemma": "relatedness",
     "write_grm": "relatedness",
@@ -100,6 +102,7 @@ __all__ = [
     "sample_model",
     "scan",
     "significance_threshold",
+    "stepwise",
     "transforms",
     "unrelated_eigenvalues",
     "write_gemma",

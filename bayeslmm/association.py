@@ -20,15 +20,16 @@ REML ratio of the same model, far above where a proper maximum lies.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm import bayes_factors, likelihood
+from bayeslmm import bayes_factors, likelihood, pairs
 from bayeslmm.bayes_factors import LOG_RANGE as _LOG_RANGE
+from bayeslmm.codings import CODINGS, Coding, recode
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.nodes import (
@@ -40,9 +41,11 @@ from bayeslmm.nodes import (
     maximise_on_nodes,
     stacked_weights,
 )
+from bayeslmm.pairs import PairScanner, SecondTerm
 from bayeslmm.priors import EffectPrior, as_effect_prior
 from bayeslmm.progress import blas_threads, map_ahead, track
 from bayeslmm.provenance import provenance
+from bayeslmm.snps import aligned, require_genotypes, selected_snps
 from bayeslmm.tails import log10_p_chi2, log10_p_f
 
 if TYPE_CHECKING:
@@ -87,12 +90,18 @@ class Scanner:
             starts = panels[: len(panels) // NODES * NODES : NODES]
             first = int(np.argmin(np.abs(starts - self.center - HALF_WIDTH * chebyshev()[0])))
         self.window = slice(first * NODES, (first + 1) * NODES)
-        sentinels = np.linspace(*_LOG_RANGE, 15)
-        outside = np.abs(sentinels - self.center) > HALF_WIDTH
-        sentinels = sentinels[outside] if self.exact else sentinels[:0]
         self.panels = slice(0, len(panels))
-        self.sentinels = slice(len(panels), len(panels) + len(sentinels))
-        self.weights = self._weights(np.concatenate([panels, sentinels, [reml, ml]]))
+        sentinels = np.empty(0)
+        if self.exact:
+            # A node in every stretch of the range that no panel covers.
+            sentinels = np.linspace(*_LOG_RANGE, 15)
+            gap = np.abs(sentinels[:, None] - panels[np.isfinite(panels)]).min(axis=1)
+            sentinels = sentinels[gap > 0.2]
+        nodes = np.concatenate([panels, sentinels, [reml, ml]])
+        watched = np.ones(len(nodes), dtype=bool)
+        watched[self.window], watched[-2:] = False, False
+        self.sentinels = np.flatnonzero(watched & np.isfinite(nodes))
+        self.weights = self._weights(nodes)
         null = -0.5 * (self.weights.logdet_d + data.n * np.log(self.weights.Q))
         self.null_ml = float(null[-1])
         # The same interpolation as the variants': its error, 1e-7, cancels in the ratio,
@@ -130,6 +139,15 @@ class Scanner:
         """Variants in rows (v, n), put on the basis."""
         return x if self.basis is None else self.basis.rotate_rows(x)
 
+    def prepare(self, block: CenteredBlock) -> np.ndarray:
+        """What `test` needs of a block's variants: they themselves on the basis."""
+        return self.rotate(block.x)
+
+    @property
+    def eigen(self) -> Scanner:
+        """The same tests in the eigenbasis: these."""
+        return self
+
     def _weights(self, nodes: np.ndarray) -> Weights:
         return stacked_weights(self.data, nodes, skip_intercept=self.skip, dtype=self.dtype)
 
@@ -156,7 +174,7 @@ class Scanner:
     def test(self, block: CenteredBlock, x: np.ndarray) -> dict[str, np.ndarray]:
         """Columns of the table for a block of centred variants, NaN where there is no test.
 
-        x are the block's variants as `rotate` gives them.
+        x are the block's variants as `prepare` gives them.
         """
         a, b = self.weights.statistics(x)
         raw = block.sum_sq
@@ -263,14 +281,7 @@ class Scanner:
                 continue
             inside = self._profile(kind, self.weights, a, b, window)
             around = self._profile(kind, self.weights, a, b, sentinels)
-            t, best = maximise_on_nodes(inside, self._in_window(limit))
-            allowed = self.weights.log_ratio[sentinels] <= limit[:, None]
-            outside = around.max(axis=1, initial=-np.inf, where=allowed)
-            low, high = self.center - self.half_width, self.center + self.half_width
-            stuck = ((t <= -1) & (low > _LOG_RANGE[0] + 1e-9)) | (
-                (t >= 1) & (high < _LOG_RANGE[1] - 1e-9)
-            )
-            again = np.flatnonzero(testable & (stuck | (outside > best)))
+            t, best, again = self.between_nodes(inside, around, limit, testable)
             log_ratio = self.center + self.half_width * t
             at = [interpolate(v[:, window], t) for v in (np.log(a), b)]
             Q = interpolate(np.broadcast_to(self.weights.Q[window], inside.shape), t)
@@ -288,8 +299,39 @@ class Scanner:
             else:
                 out["log10_lrt"] = log10_p_chi2(2 * np.maximum(best - null, 0))
 
+    def between_nodes(
+        self, inside: np.ndarray, around: np.ndarray, limit: np.ndarray, testable: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Optimum of profiles in the window, and whose optimum is not there.
+
+        Parameters
+        ----------
+        inside, around : ndarray, shape (v, nodes)
+            The profile at the window's nodes, and at the sentinels.
+        limit : ndarray, shape (v,)
+            Largest log ratio.
+        testable : ndarray of bool, shape (v,)
+
+        Returns
+        -------
+        ndarray, shape (v,)
+            Place in the window, -1 to 1.
+        ndarray, shape (v,)
+            The profile there.
+        ndarray of int
+            Testable variants to search over the whole range.
+        """
+        t, best = maximise_on_nodes(inside, self._in_window(limit))
+        allowed = self.weights.log_ratio[self.sentinels] <= limit[:, None]
+        outside = around.max(axis=1, initial=-np.inf, where=allowed)
+        low, high = self.center - self.half_width, self.center + self.half_width
+        stuck = ((t <= -1) & (low > _LOG_RANGE[0] + 1e-9)) | (
+            (t >= 1) & (high < _LOG_RANGE[1] - 1e-9)
+        )
+        return t, best, np.flatnonzero(testable & (stuck | (outside > best)))
+
     def _profile(
-        self, kind: str, weights: Weights, a: np.ndarray, b: np.ndarray, nodes: slice
+        self, kind: str, weights: Weights, a: np.ndarray, b: np.ndarray, nodes: slice | np.ndarray
     ) -> np.ndarray:
         """Profile log-likelihood with the variant in the model, at some nodes, (v, nodes)."""
         a, b = a[:, nodes], b[:, nodes]
@@ -298,17 +340,21 @@ class Scanner:
             return -0.5 * (weights.logdet[nodes] + np.log(a) + self.df * np.log(rss))
         return -0.5 * (weights.logdet_d[nodes] + self.data.n * np.log(rss))
 
-    def _search_widely(self, kind: str, x: np.ndarray, limit: np.ndarray) -> np.ndarray:
-        """Optimum from the least ratio to `limit`: loglik, log ratio, a, b, Q; shape (5, v)."""
+    def wide_panels(self) -> list[tuple[float, Weights]]:
+        """Middles of panels over the whole range, and the weights at their nodes."""
         if self._wide is None:
             panels = int(np.ceil((_LOG_RANGE[1] - _LOG_RANGE[0]) / (2 * HALF_WIDTH)))
             edges = np.linspace(*_LOG_RANGE, panels + 1)
             half = (edges[1] - edges[0]) / 2
             centers = edges[:-1] + half
             self._wide = [(float(m), self._weights(m + half * chebyshev())) for m in centers]
-        half = (_LOG_RANGE[1] - _LOG_RANGE[0]) / len(self._wide) / 2
+        return self._wide
+
+    def _search_widely(self, kind: str, x: np.ndarray, limit: np.ndarray) -> np.ndarray:
+        """Optimum from the least ratio to `limit`: loglik, log ratio, a, b, Q; shape (5, v)."""
+        half = (_LOG_RANGE[1] - _LOG_RANGE[0]) / len(self.wide_panels()) / 2
         found = np.full((5, len(x)), -np.inf)
-        for middle, weights in self._wide:
+        for middle, weights in self.wide_panels():
             a, b = weights.statistics(x)
             top = np.clip((limit - middle) / half, -1, 1)
             profile = self._profile(kind, weights, a, b, slice(None))
@@ -334,6 +380,10 @@ def scan(
     tests: str | Iterable[str] = ("wald", "bayes"),
     *,
     background: Background = "all",
+    condition_on: Iterable[str] | pd.DataFrame | None = None,
+    region: str | None = None,
+    coding: Coding = "additive",
+    interaction: str | pd.Series | None = None,
     effect_prior: EffectPrior | float | Iterable[float] | None = None,
     prior_odds: float | None = None,
     dtype: Literal["float32", "float64"] = "float32",
@@ -363,6 +413,19 @@ def scan(
         chromosome; or both parts, each with its own variance (see
         `bayeslmm.backgrounds`, and the docs for which to take). The latter two need a
         GRM that knows its variants.
+    condition_on : variant ids, or DataFrame (samples x SNPs) of dosages, optional
+        SNPs that join the covariates, looked up in all of `genotypes`. A variant in
+        complete disequilibrium with them has NA.
+    region : str, optional
+        ``"17"`` or ``"17:30000000-38000000"``: only variants there are tested (see
+        `bayeslmm.Genotypes.in_region`).
+    coding : {"additive", "dominant", "recessive", "hetonly", "genotypic"}
+        What a dosage means (see `bayeslmm.codings`), as in plink2. ``"genotypic"`` tests
+        the additive effect together with the dominance deviation.
+    interaction : str or Series, optional
+        A covariate of the model, or numbers by sample id whose main effect is then in
+        the model too: tests whether the variant's effect depends on it. This and
+        ``"genotypic"`` know the tests ``"wald"`` and ``"bayes"``.
     effect_prior : EffectPrior, float or several, optional
         Prior of the effects for ``"bayes"``: standard deviations in phenotypic standard
         deviations per sd of the genotype, averaged over; by default 0.05, 0.1, 0.2 and
@@ -401,6 +464,15 @@ def scan(
         of variants behind it, the chromosome's share of the genetic variance, and h2.
         For several models a dict of such tables.
 
+        With `interaction` beta and se are the variant's effect at the mean of the
+        covariate, beta_int and se_int what is added per unit of the covariate, cov_int
+        the covariance of the two estimates; p_int and log10_bf_int are for the
+        interaction given the main effect, p_joint and log10_bf_joint for both against
+        none, log10_bf for the main effect alone; neg_log10_p is that of p_int, and
+        neg_log10_p_joint. With ``"genotypic"`` the same with _dom: beta is the average
+        effect of an allele substitution, beta_dom the dominance deviation. Where the two
+        terms cannot be told apart all of these are NA.
+
     Raises
     ------
     InputError
@@ -415,6 +487,8 @@ def scan(
     candidate regions and quantitative traits. PLoS Genet 3:e114.
     doi:10.1371/journal.pgen.0030114
     Stephens M (2017). False discovery rates: a new deal. Biostatistics 18:275.
+    Kraft P et al. (2007). Exploiting gene-environment interaction to detect genetic
+    associations. Hum Hered 63:111. doi:10.1159/000099183
     Kang HM et al. (2010). Variance component model to account for sample structure in
     genome-wide association studies. Nat Genet 42:348. doi:10.1038/ng.548
 
@@ -441,6 +515,11 @@ def scan(
         raise InputError(
             f"background='{background}' is unknown; expected one of {listing(BACKGROUNDS)}."
         )
+    if coding not in CODINGS:
+        raise InputError(f"coding='{coding}' is unknown; expected one of {listing(CODINGS)}.")
+    two_terms = interaction is not None or coding == "genotypic"
+    if two_terms:
+        pairs.check(chosen, coding, prior_odds, with_interaction=interaction is not None)
     prior = as_effect_prior(effect_prior)
     if prior_odds is not None and not (prior_odds > 0 and np.isfinite(prior_odds)):
         raise InputError(f"prior_odds must be above 0, such as 1e-4, but is {prior_odds:g}.")
@@ -448,28 +527,43 @@ def scan(
         raise InputError("prior_odds needs Bayes factors: add 'bayes' to tests.")
     genotypes = as_genotypes(genotypes)
     models = {"": model} if not isinstance(model, Mapping) else dict(model)
-    for one in models.values():
-        _require_genotypes(one, genotypes)
+    seconds: dict[str, SecondTerm] = {}
+    about: dict[str, Any] = {}
+    for name, one in models.items():
+        require_genotypes(one, genotypes)
+        if condition_on is not None:
+            dosages = selected_snps(one, condition_on, genotypes).dosages(one.ids)
+            models[name] = one.with_covariates(dosages)
+            about["condition_on"] = list(dosages.columns)
+        if interaction is not None:
+            models[name], seconds[name] = pairs.interaction_with(models[name], interaction)
+        elif two_terms:
+            seconds[name] = pairs.DominanceDeviation()
+    if region is not None:
+        about |= {"region": region, "n_unknown_position": genotypes.n_unknown(region)}
+        genotypes = genotypes.select(region=region)
     workers = threads or os.cpu_count() or 1
     tables: dict[str, pd.DataFrame] = {}
-    for group in _sharing_a_rotation(models) if background == "all" else [[k] for k in models]:
+    shared = background == "all" and not two_terms
+    for group in _sharing_a_rotation(models) if shared else [[k] for k in models]:
         first = models[group[0]]
         # Without kernel nothing is rotated: reading takes the time, not the precision.
         kind = np.dtype(dtype if first.basis is not None else "float64")
-        if not genotypes.samples.index.equals(first.ids):
-            own = genotypes.select(samples=first.ids)
-        else:
-            own = genotypes
-        run = _Run(own, kind, workers, block_size, progress)
+        own = aligned(first, genotypes)
+        run = Run(own, kind, workers, block_size, progress, coding)
+        second = seconds.get(group[0])
         accounts: list[dict[str, Any]] = []
         if background == "all":
-            scanners = [Scanner(models[name], chosen, kind, prior) for name in group]
+            scanners = [
+                _tester(Scanner(models[name], chosen, kind, prior), models[name], second)
+                for name in group
+            ]
             found = run.all_variants(scanners)
         else:
-            found, accounts = _by_chromosome(first, run, chosen, prior, background)
+            found, accounts = _by_chromosome(first, run, chosen, prior, background, second)
         for name, columns in zip(group, found, strict=True):
-            table = _table(models[name], own, chosen, columns)
-            table.attrs["background"] = accounts or "all"
+            table = variant_table(models[name], own, chosen, columns, second)
+            table.attrs |= {"background": accounts or "all", "coding": coding} | about
             if "bayes" in chosen:
                 table.attrs |= {
                     "effect_prior": repr(prior),
@@ -482,14 +576,8 @@ def scan(
     return {name: tables[name] for name in models} if isinstance(model, Mapping) else tables[""]
 
 
-def _require_genotypes(model: LMM, genotypes: Genotypes) -> None:
-    absent = model.ids.difference(genotypes.samples.index)
-    if len(absent):
-        raise InputError(
-            f"{genotypes.name}: {len(absent):,} of the {len(model.ids):,} analysed samples have no "
-            f"genotypes there: {listing(absent)}. Its sample ids look like "
-            f"{listing(genotypes.samples.index[:2])}."
-        )
+def _tester(scanner: Scanner, model: LMM, second: SecondTerm | None) -> Scanner | PairScanner:
+    return scanner if second is None else PairScanner(scanner, model, second)
 
 
 def _sharing_a_rotation(models: Mapping[str, LMM]) -> list[list[str]]:
@@ -502,10 +590,11 @@ def _sharing_a_rotation(models: Mapping[str, LMM]) -> list[list[str]]:
 
 def _by_chromosome(
     model: LMM,
-    run: _Run,
+    run: Run,
     tests: tuple[str, ...],
     prior: EffectPrior,
     background: Background,
+    second: SecondTerm | None,
 ) -> tuple[list[dict[str, np.ndarray]], list[dict[str, Any]]]:
     """Each chromosome against a background of its own: columns, and what the backgrounds were."""
     from bayeslmm.backgrounds import chromosome_kernels, log_ratio_of, scanner_of
@@ -523,7 +612,8 @@ def _by_chromosome(
         total=total,
         show=run.progress,
     ):
-        scanner = scanner_of(kernel.model, tests, run.dtype, prior, guess)
+        one = scanner_of(kernel.model, tests, run.dtype, prior, guess)
+        scanner = _tester(one, kernel.model, second)
         here = np.flatnonzero(chroms == kernel.chrom)
         part = replace(run, genotypes=run.genotypes.select(variants=chroms == kernel.chrom))
         (found,) = replace(part, progress=False).all_variants([scanner])
@@ -536,16 +626,23 @@ def _by_chromosome(
 
 
 @dataclass(frozen=True)
-class _Run:
-    """How a pass over variants is done: of which, how precisely, by how many threads."""
+class Run:
+    """How a pass over variants is done: of which, how precisely, by how many threads.
+
+    `kept`, if given, keeps the rotated variants for further passes with other covariates.
+    """
 
     genotypes: Genotypes
     dtype: np.dtype
     workers: int
     block_size: int | None
     progress: bool | None
+    coding: Coding = "additive"
+    kept: dict[tuple[int, int], tuple[CenteredBlock, Any]] | None = None
 
-    def all_variants(self, scanners: list[Scanner]) -> list[dict[str, np.ndarray]]:
+    def all_variants(
+        self, scanners: Sequence[Scanner | PairScanner]
+    ) -> list[dict[str, np.ndarray]]:
         """Columns of every scanner; the scanners share the rotation."""
         genotypes = self.genotypes
         size = self.block_size
@@ -556,9 +653,8 @@ class _Run:
             _ = basis.vectors32  # made once, before the threads need it
 
         def work(span: tuple[int, int]) -> tuple[CenteredBlock, list[dict[str, np.ndarray]]]:
-            block = genotypes.centered_block(*span, dtype=self.dtype)
-            x = scanners[0].rotate(block.x)
-            return _without_dosages(block), [scanner.test(block, x) for scanner in scanners]
+            block, x = (self.kept or {}).get(span) or self._prepared(span, scanners[0])
+            return block, [scanner.test(block, x) for scanner in scanners]
 
         m = genotypes.n_variants
         tables: list[dict[str, np.ndarray]] = [{} for _ in scanners]
@@ -583,6 +679,16 @@ class _Run:
                         table[name][block.start : block.stop] = values
         return tables
 
+    def _prepared(
+        self, span: tuple[int, int], scanner: Scanner | PairScanner
+    ) -> tuple[CenteredBlock, Any]:
+        block = recode(self.genotypes.centered_block(*span, dtype=self.dtype), self.coding)
+        prepared = scanner.prepare(block)
+        block = _without_dosages(block)
+        if self.kept is not None:
+            self.kept[span] = block, prepared
+        return block, prepared
+
 
 def _calls(log10_bf: np.ndarray, prior_odds: float) -> tuple[np.ndarray, np.ndarray]:
     """Posterior probability of association, and the mean of its complement above it."""
@@ -603,26 +709,32 @@ def _without_dosages(block: CenteredBlock) -> CenteredBlock:
     )
 
 
-def _table(
-    model: LMM, genotypes: Genotypes, tests: tuple[str, ...], found: dict[str, np.ndarray]
+def variant_table(
+    model: LMM,
+    genotypes: Genotypes,
+    tests: tuple[str, ...],
+    found: dict[str, np.ndarray],
+    second: SecondTerm | None = None,
 ) -> pd.DataFrame:
+    """The table of a scan from columns by name, and its attributes."""
     variants = genotypes.variants
     table = variants[["chrom", "pos", "id", "ea", "oa"]].reset_index(drop=True)
     table["eaf"] = found["eaf"]
     table["n"] = len(model.y)
     table["n_missing"] = found["n_missing"]
     table["beta"], table["se"] = found["beta"], found["se"]
-    with_p = [test for test in tests if test != "bayes"]
+    with_p = [test for test in tests if test != "bayes" and second is None]
+    if second is not None:
+        table = table.assign(**pairs.columns(second, found))
     for test in with_p:
         table[f"p_{test}"] = 10.0 ** found[f"log10_{test}"]
     if with_p:
         table["neg_log10_p"] = -found[f"log10_{with_p[0]}"]
-    table["pve"] = found["beta"] ** 2 * found["variance"] / np.var(model.y)
-    if "l_remle" in found:
-        table["l_remle"] = found["l_remle"]
-    for name in bayes_factors.COLUMNS:
-        if name in found:
-            table[name] = found[name]
+    if second is None:
+        table["pve"] = found["beta"] ** 2 * found["variance"] / np.var(model.y)
+        for name in ("l_remle", *bayes_factors.COLUMNS):
+            if name in found:
+                table[name] = found[name]
     monomorphic = found["variance"] == 0
     attrs: dict[str, Any] = provenance() | {
         "formula": model.formula,
@@ -631,6 +743,9 @@ def _table(
         "n_monomorphic": int(monomorphic.sum()),
         "n_explained_by_covariates": int((~found["testable"] & ~monomorphic).sum()),
     }
+    if second is not None:
+        inestimable = found["testable"] & ~found["estimable"]
+        attrs |= second.account() | {f"n_{second.suffix}_not_estimable": int(inestimable.sum())}
     table.attrs = attrs
     return table
 

@@ -35,6 +35,7 @@ from bayeslmm.association import Background, Scanner
 from bayeslmm.bayes_factors import LOG_RANGE
 from bayeslmm.errors import InputError, listing
 from bayeslmm.nodes import HALF_WIDTH, Weights, cardinal, chebyshev, maximise_on_nodes
+from bayeslmm.progress import quiet
 from bayeslmm.relatedness import GRM, grm
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ _NARROW = 0.3
 # ... and in posterior standard deviations for what is integrated over h2.
 _DEVIATIONS = 7.0
 # Interpolation errors, relative, for products in float32 and float64.
-_ERROR = {np.dtype(np.float32): 3e-5, np.dtype(np.float64): 1e-7}
+_ERROR = {np.dtype(np.float32): 3e-6, np.dtype(np.float64): 1e-7}
 # A decomposition is made by one of the threads that ask for it.
 _decomposing = Lock()
 _POINTS, _POINT_WEIGHTS = np.polynomial.legendre.leggauss(32)
@@ -146,11 +147,12 @@ def _part(source: GRM, label: str, ids: pd.Index) -> GRM:
     else:
         assert source.genotypes is not None
         chosen = (source.genotypes.variants.chrom == label).to_numpy()
-        one = grm(
-            source.genotypes.select(variants=chosen),
-            scale=source.scale,  # type: ignore[arg-type]
-            progress=False,
-        )
+        with quiet("bayeslmm"):  # the whole matrix has told what it left out
+            one = grm(
+                source.genotypes.select(variants=chosen),
+                scale=source.scale,  # type: ignore[arg-type]
+                progress=False,
+            )
     return one.subset(ids)
 
 
@@ -317,17 +319,27 @@ def _locate(
     """Move the nodes until the null model's REML ratio is well inside them."""
     low, high = (end + half_width * sign for end, sign in zip(LOG_RANGE, (1, -1), strict=True))
     center = float(np.clip(start, low, high))
-    while True:
+    left, right = LOG_RANGE  # what the optimum is known to lie between
+    step = half_width
+    for last in (*[False] * 40, True):
         at = center + half_width * chebyshev(nodes)
         weights = _cholesky_weights(data, K, at, skip_intercept=skip_intercept)
         t, best = maximise_on_nodes(_profile(data, weights, "reml"), np.ones(1))
         found = center + half_width * float(t[0])
-        # At an end of the nodes the optimum is further away than that.
-        moved = found + (half_width * np.sign(t[0]) if abs(t[0]) == 1 else 0)
+        if abs(t[0]) < 1:
+            moved = found
+        elif t[0] > 0:
+            left, moved, step = found, found + step, 2 * step
+        else:
+            right, moved, step = found, found - step, 2 * step
+        # Steps grow, but not over what is known; next to an end it may lie on either side.
+        if not left < moved < right:
+            moved = 0.5 * (left + right)
         moved = float(np.clip(moved, low, high))
-        if abs(t[0]) <= 0.5 or abs(moved - center) < 1e-9:
-            return _Located(weights, center, found, float(best[0]))
+        if last or abs(t[0]) <= 0.5 or abs(moved - center) < 0.1 * half_width:
+            break
         center = moved
+    return _Located(weights, center, found, float(best[0]))
 
 
 class CholeskyScanner(Scanner):
@@ -369,7 +381,7 @@ class CholeskyScanner(Scanner):
             found.weights, Q=Q, logdet=logdet, logdet_d=logdet_d, between=between
         )
         self.window = self.panels = slice(0, nodes)
-        self.sentinels = slice(nodes, nodes)
+        self.sentinels = np.empty(0, dtype=int)
         if "bayes" in tests:
             self.bayes = self._null_posterior(nodes)
 

@@ -14,7 +14,7 @@ and squared scale (Q - b^2 / (a + 1/W)) / (df (a + 1/W)) (Servin & Stephens 2007
 
 for p(y | h2, null) p(h2) / p(y | null) is the null posterior. log BF(h2) is smooth in the log
 ratio: it is interpolated from Chebyshev nodes to a finer quadrature over all that the null
-posterior does not exclude by e^30. A variant that moves h2 out of even that range is
+posterior does not exclude by e^24. A variant that moves h2 out of even that range is
 integrated again, adaptively and without interpolation.
 """
 
@@ -37,10 +37,12 @@ LOG_RANGE = (float(np.log(1e-5)), float(np.log(1e5)))
 _PANEL = 2 * HALF_WIDTH
 _POINTS, _POINT_WEIGHTS = np.polynomial.legendre.leggauss(32)
 # Where the null density is lower than its peak by this, it is out of range.
-_RANGE_DROP = 30.0
+_RANGE_DROP = 24.0
 # What a variant's density at an end of the range may be, relative to its peak.
-_EDGE = -16.0
+_EDGE = -12.0
 _WITHIN = 1e-7
+# Points where no variant of a chunk has more probability than this play no part in signs.
+_NEGLIGIBLE = 1e-9
 # Variants worked on at a time: their arrays stay in the processor's cache.
 _CHUNK = 256
 _LN10 = float(np.log(10))
@@ -102,7 +104,7 @@ def null_posterior(
     end_t, end_weights = _end_points(data, prior, at_low=low, at_high=high)
     pieces = 1
     while True:
-        edges = np.linspace(low, high, pieces * len(panels) + 1)
+        edges = np.linspace(low, high, pieces + 1)
         half = np.diff(edges)[:, None] / 2
         t = (edges[:-1, None] + half * (_POINTS + 1)).ravel()
         weights = np.log(half * _POINT_WEIGHTS).ravel() + log_density(t)
@@ -110,7 +112,7 @@ def null_posterior(
         spike = np.log(prior.spike) + at_0 - exact if prior.spike else -np.inf
         error = np.logaddexp(np.logaddexp.reduce(weights), spike)
         # Corners of a prior need more points; beyond that the integral is what it is.
-        if abs(error) < _WITHIN or pieces == 32:
+        if abs(error) < _WITHIN or pieces == 128:
             break
         pieces *= 2
     points = np.append(t, end_t)
@@ -238,17 +240,24 @@ def columns(
         at = _conjugate(a[rows], b[rows], Q, width[rows, :, None] * to_total, df)
         joint = at.log_bf @ null.to_points + null.log_weights + log_prior[:, None]
         top = joint.max(axis=(1, 2), keepdims=True)
-        beyond[rows] = (joint[..., null.ends] - top > _EDGE).any(axis=(1, 2))
+        beyond[rows] = outside_range(null, joint)
         p = np.exp(joint - top)
         total = p.sum(axis=(1, 2), keepdims=True)
         p /= total
         found["log10_bf"][rows] = (top + np.log(total))[:, 0, 0] / _LN10
         # Moments are linear: the points' probabilities are carried back to the nodes.
         at_nodes = p @ null.to_points.T
-        moments = _moments(at_nodes, at, p, at.z @ null.to_points)
+        heavy = (p > _NEGLIGIBLE).any(axis=(0, 1))
+        moments = _moments(at_nodes, at, p[..., heavy], at.z @ null.to_points[:, heavy])
         for name, values in moments.items():
             found[name][rows] = values
     return found, beyond
+
+
+def outside_range(null: NullPosterior, log_joint: np.ndarray) -> np.ndarray:
+    """Which variants have mass beyond the range, from log p (v, W, F) at its points: (v,)."""
+    top = log_joint.max(axis=(1, 2), keepdims=True)
+    return (log_joint[..., null.ends] - top > _EDGE).any(axis=(1, 2))
 
 
 def _moments(

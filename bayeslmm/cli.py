@@ -385,6 +385,28 @@ def scan(
         ),
     ] = None,
     chrom: Chrom = None,
+    region: Annotated[
+        str | None,
+        typer.Option(help="Only variants there: 17:30000000-38000000 (base pairs, both included)."),
+    ] = None,
+    condition_on: Annotated[
+        str | None,
+        typer.Option(help="Ids of SNPs of BFILE, with commas, that join the covariates."),
+    ] = None,
+    coding: Annotated[
+        str,
+        typer.Option(
+            help="additive, dominant, recessive or hetonly (of the effect allele), or genotypic: "
+            "additive and dominance deviation together, with wald and bayes."
+        ),
+    ] = "additive",
+    interaction: Annotated[
+        str | None,
+        typer.Option(
+            help="A covariate of the formula: tests whether a variant's effect depends on it, "
+            "with wald and bayes."
+        ),
+    ] = None,
     id: Id = None,
     missing: Missing = "error",
     scale: Scale = None,
@@ -404,13 +426,15 @@ def scan(
 
     Relatedness comes from --basis or --grm, or is computed from BFILE (all chromosomes, filters
     applied among all samples). The filters hold again among the samples that are analysed.
-    --chrom limits what is tested, not the relatedness.
+    --chrom and --region limit what is tested, not the relatedness.
 
     \b
     Examples:
       bayeslmm scan cohort --pheno traits.tsv --formula "height ~ sex + age" --out scan_height
       bayeslmm scan cohort --basis cohort.basis --pheno traits.tsv --formula "height ~ sex" \\
                     --test lrt,score --chrom 17,X --maf 0.01 --out scan_17
+      bayeslmm scan cohort --pheno traits.tsv --formula "height ~ sex + age" --interaction sex \\
+                    --region 17:30000000-38000000 --condition-on rs1,rs2 --out scan_sex
 
     \b
     Writes to the folder --out, with the trait's name in the file's:
@@ -437,6 +461,10 @@ def scan(
         effect_sd=effect_sd,
         prior_odds=prior_odds,
         chrom=chrom,
+        region=region,
+        condition_on=condition_on,
+        coding=coding,
+        interaction=interaction,
         scale=scale,
         maf=maf,
         max_missing=max_missing,

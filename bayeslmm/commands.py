@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm import datasets, priors, tables
+from bayeslmm import datasets, pairs, priors, tables
 from bayeslmm.association import TESTS, lambda_gc
 from bayeslmm.association import scan as scan_variants
 from bayeslmm.basis import Eigenbasis, load_eigenbasis
+from bayeslmm.codings import CODINGS
 from bayeslmm.errors import InputError
 from bayeslmm.files import existing
 from bayeslmm.genotypes import Genotypes, read_genotypes
 from bayeslmm.lmm import LMM
-from bayeslmm.loci import find_loci, lead_variants, require_columns
+from bayeslmm.loci import find_loci, lead_variants, parse_region, require_columns
 from bayeslmm.phenotypes import design_from_formula, read_phenotypes, relabel
 from bayeslmm.progress import blas_threads
 from bayeslmm.relatedness import GRM, read_grm, write_gemma, write_grm
@@ -36,6 +37,7 @@ from bayeslmm.results import (
     write_provenance,
     write_table,
 )
+from bayeslmm.snps import selected_snps
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -309,6 +311,10 @@ def scan(
     effect_sd: str,
     prior_odds: float | None,
     chrom: list[str] | None,
+    region: str | None,
+    condition_on: str | None,
+    coding: str,
+    interaction: str | None,
     scale: str | None,
     maf: float | None,
     max_missing: float | None,
@@ -327,6 +333,12 @@ def scan(
         raise InputError(f"--test {tests}: expected one or more of {','.join(TESTS)}.")
     if chosen == ("bayes",):
         raise InputError("--test bayes: name a test with a p-value beside it, such as wald,bayes.")
+    if coding not in CODINGS:
+        raise InputError(f"--coding {coding}: expected one of {','.join(CODINGS)}.")
+    if interaction is not None or coding == "genotypic":
+        pairs.check(chosen, coding, prior_odds, with_interaction=interaction is not None)
+    if region is not None:
+        parse_region(region)
     widths = _numbers("--effect-sd", effect_sd)
     if sum([grm is not None, basis is not None, no_kernel]) > 1:
         raise InputError("Name one of --grm, --basis and --no-kernel, not several.")
@@ -354,11 +366,19 @@ def scan(
                 if not len(data):
                     design_from_formula(formula, table, genotypes.samples.index, missing=missing)
             model = LMM(formula, data, kernel, missing=missing)  # type: ignore[arg-type]
-            tested = _selected(genotypes, maf, max_missing, chrom, samples=model.ids)
+            tested = _selected(genotypes, maf, max_missing, chrom, region, samples=model.ids)
+            conditions = None
+            if condition_on is not None:
+                # Looked up among all variants: they may be elsewhere, or filtered out.
+                wanted = [part.strip() for part in condition_on.split(",") if part.strip()]
+                conditions = selected_snps(model, wanted, genotypes).dosages(model.ids)
             hits = scan_variants(
                 model,
                 tested,
                 chosen,
+                condition_on=conditions,
+                coding=coding,  # type: ignore[arg-type]
+                interaction=interaction,
                 effect_prior=widths,
                 prior_odds=prior_odds,
                 dtype="float64" if float64 else "float32",
@@ -376,6 +396,10 @@ def scan(
             "prior_odds": prior_odds,
             "kernel": not no_kernel,
             "chrom": chrom,
+            "region": region,
+            "condition_on": condition_on,
+            "coding": coding,
+            "interaction": interaction,
             "scale": scale,
             "maf": maf,
             "max_missing": max_missing,
@@ -722,11 +746,14 @@ def _selected(
     maf: float | None,
     max_missing: float | None,
     chrom: list[str] | None,
+    region: str | None = None,
     *,
     samples: pd.Index | None = None,
 ) -> Genotypes:
     labels = [label for part in chrom or [] for label in part.split(",")] or None
-    return genotypes.select(samples=samples, chrom=labels, min_maf=maf, max_missing=max_missing)
+    return genotypes.select(
+        samples=samples, chrom=labels, region=region, min_maf=maf, max_missing=max_missing
+    )
 
 
 def _kernel(
@@ -884,6 +911,8 @@ def _write_scan(
     reasons = {
         "monomorphic": hits.attrs["n_monomorphic"],
         "explained by covariates": hits.attrs["n_explained_by_covariates"],
+        "its two terms cannot be told apart": hits.attrs.get("n_int_not_estimable", 0)
+        + hits.attrs.get("n_dom_not_estimable", 0),
     }
     reason = " or ".join(reason for reason, count in reasons.items() if count)
     parts = [t for t in (genotypes.excluded, untested.assign(reason=reason)) if len(t)]
@@ -998,10 +1027,18 @@ def _scan_lines(name: str, model: LMM, hits: pd.DataFrame, *, gap: float = 5e6) 
     threshold = 0.05 / n_tests
     loci = find_loci(hits, threshold, gap=gap)
     many = "no locus" if not len(loci) else "one locus" if len(loci) == 1 else f"{len(loci)} loci"
+    second = "int" if "p_int" in hits else "dom" if "p_dom" in hits else None
+    what = {
+        "int": f": interaction with {hits.attrs.get('interaction')}",
+        "dom": ": dominance deviation",
+        None: "",
+    }[second]
     lines = [
-        f"## Genome scan of {name}: {many} among {n_tests:,} variants",
+        f"## Genome scan of {name}{what}: {many} among {n_tests:,} variants",
         f"Significant is p < {threshold:.2g}, that is 0.05 / {n_tests:,}.",
     ]
+    if "condition_on" in hits.attrs:
+        lines += _paragraph(f"Conditional on {', '.join(hits.attrs['condition_on'])}.")
     for locus in loci.head(_LOCI_SHOWN).itertuples():
         lead = hits.iloc[locus.row]
         lines.append(
@@ -1009,6 +1046,9 @@ def _scan_lines(name: str, model: LMM, hits: pd.DataFrame, *, gap: float = 5e6) 
             f"{locus.n_variants:,} variant{'s' * (locus.n_variants > 1)}, best {lead.id}, "
             f"p = {_p(lead.neg_log10_p)}"
         )
+        if second is not None:
+            lines += _two_terms(name, lead, hits, second)
+            continue
         lines.append(
             f"    each {lead.ea} (frequency {lead.eaf:.2f}) changes {name} by {lead.beta:+.3g} "
             f"(SE {lead.se:.2g}); {_percent(lead.pve)} of the variance"
@@ -1031,6 +1071,26 @@ def _scan_lines(name: str, model: LMM, hits: pd.DataFrame, *, gap: float = 5e6) 
         lines.append("  (effects of loci that a scan has chosen are on average overestimated)")
     factor = lambda_gc(p)
     lines += _paragraph(f"lambda_GC = {factor:.2f}{_inflation(factor, model.basis is not None)}.")
+    return lines
+
+
+def _two_terms(name: str, lead: pd.Series, hits: pd.DataFrame, second: str) -> list[str]:
+    """The effect of a variant, and what it depends on."""
+    effect, se = lead[f"beta_{second}"], lead[f"se_{second}"]
+    each = f"    each {lead.ea} (frequency {lead.eaf:.2f}) changes {name} by {lead.beta:+.3g}"
+    if second == "int":
+        covariate, mean = hits.attrs["interaction"], hits.attrs["interaction_mean"]
+        each += f" (SE {lead.se:.2g}) where {covariate} is {mean:.3g}"
+        change = f"    and by {effect:+.3g} (SE {se:.2g}) more per unit of {covariate}"
+    else:
+        each += f" (SE {lead.se:.2g}) on average"
+        change = f"    heterozygotes are {effect:+.3g} (SE {se:.2g}) from the middle"
+    lines = [each, f"{change}; both: p = {_p(lead.neg_log10_p_joint)}"]
+    if "log10_bf_joint" in hits:
+        lines.append(
+            f"    log10 Bayes factor {lead[f'log10_bf_{second}']:.1f}, of both "
+            f"{lead.log10_bf_joint:.1f}"
+        )
     return lines
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from bayeslmm.errors import InputError, listing
 from bayeslmm.files import existing
+from bayeslmm.loci import parse_region
 from bayeslmm.progress import map_ahead, track
 
 MISSING = -9
@@ -279,7 +280,8 @@ class Genotypes:
         chrom : label or labels
             Chromosomes to keep.
         region : str
-            ``"17"`` or ``"17:30000000-40000000"`` (base pairs, both ends included).
+            ``"17"`` or ``"17:30000000-40000000"`` (base pairs, both ends included); see
+            `in_region`.
         min_maf : float
             Smallest minor-allele frequency, among the selected samples.
         max_missing : float
@@ -302,7 +304,7 @@ class Genotypes:
         if chrom is not None:
             keep &= self._chromosome_mask(chrom)
         if region is not None:
-            keep &= self._region_mask(region)
+            keep &= self.in_region(region)
         chosen = self._view(np.flatnonzero(keep), keep_samples)
         if chosen.n_samples == 0 or chosen.n_variants == 0:
             raise InputError(
@@ -374,20 +376,51 @@ class Genotypes:
             )
         return self.variants.chrom.isin(labels).to_numpy()
 
-    def _region_mask(self, region: str) -> np.ndarray:
-        if ":" not in region:
-            return self._chromosome_mask(region)
-        label, _, interval = region.rpartition(":")
-        mask = self._chromosome_mask(label)
-        try:
-            first, last = (int(part.replace(",", "")) for part in interval.split("-"))
-            if first > last:
-                raise ValueError
-        except ValueError:
+    def in_region(self, region: str) -> np.ndarray:
+        """Which variants are in a region, booleans of shape (m,).
+
+        Parameters
+        ----------
+        region : str
+            ``"17"`` or ``"17:30000000-40000000"``; see `bayeslmm.loci.parse_region`.
+            Variants of unknown position (<= 0) are in a whole chromosome, but in no
+            interval.
+
+        Raises
+        ------
+        InputError
+            For malformed text, a chromosome that is not there, and a region without
+            variants.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import bayeslmm as bl
+        >>> table = pd.DataFrame({"id": ["a", "b", "c"], "chrom": "17", "pos": [5, 9, 0]})
+        >>> g = bl.Genotypes.from_array(np.eye(3), variants=table)
+        >>> g.in_region("17"), g.in_region("17:1-5")
+        (array([ True,  True,  True]), array([ True, False, False]))
+        """
+        chrom, start, end = parse_region(region)
+        mask = self._chromosome_mask(chrom)
+        if start is None:
+            return mask
+        pos = self.variants.pos.to_numpy()
+        known = mask & (pos > 0)
+        inside = known & (pos >= start) & (pos <= end)
+        if not inside.any():
+            span = f"from {pos[known].min():,} to {pos[known].max():,}" if known.any() else "none"
             raise InputError(
-                f"Region '{region}' is not of the form chrom or chrom:first-last (base pairs)."
-            ) from None
-        return mask & self.variants.pos.between(first, last).to_numpy()
+                f"{self.name}: no variant is in the region {region}. Known positions on "
+                f"chromosome {chrom}: {span}; unknown ones: {int((mask & ~known).sum()):,}."
+            )
+        return inside
+
+    def n_unknown(self, region: str) -> int:
+        """Variants of unknown position (<= 0) on the chromosome of a region."""
+        mask = self._chromosome_mask(parse_region(region)[0])
+        return int((mask & (self.variants.pos.to_numpy() <= 0)).sum())
 
     def _filter(self, min_maf: float, max_missing: float) -> Genotypes:
         for name, value, top in (("min_maf", min_maf, 0.5), ("max_missing", max_missing, 1.0)):

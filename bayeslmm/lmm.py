@@ -270,6 +270,42 @@ class LMM:
         other._design = replace(self._design, y=values)
         return other
 
+    def with_covariates(self, table: pd.DataFrame) -> LMM:
+        """The same model with further covariates, such as SNPs to condition on.
+
+        The basis is shared. Samples are matched by id; others may be in the table too.
+
+        Parameters
+        ----------
+        table : DataFrame, shape (>= n, k)
+            Numbers, one column per covariate, indexed by sample id.
+
+        Raises
+        ------
+        InputError
+            For analysed samples that are not there, missing values, names that the
+            model has already, and columns that its covariates explain (collinear).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import bayeslmm as bl
+        >>> model = bl.LMM(np.array([1.0, 3, 2, 5, 4]))
+        >>> model.with_covariates(pd.DataFrame({"rs1": [0, 1, 2, 1, 0]})).formula
+        'y ~ 1 + rs1'
+        """
+        _ = self.basis  # made once, then shared
+        other = copy(self)
+        for made in ("rotated", "contrast_eigenvalues", "_h2_nodes"):
+            other.__dict__.pop(made, None)
+        other._design = self._design.with_covariates(table)
+        names = [str(name) for name in table.columns]
+        other.formula = " + ".join(
+            [self.formula, *(name if name.isidentifier() else f"`{name}`" for name in names)]
+        )
+        return other
+
     def with_kernel(self, kernel: GRM | Eigenbasis | None) -> LMM:
         """The same model with another kernel, which must hold its samples."""
         other = copy(self)

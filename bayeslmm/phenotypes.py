@@ -52,6 +52,53 @@ class Design:
         """Ids of the analysed samples, in the order of the rows of y and C."""
         return self.C.index
 
+    def with_covariates(self, table: pd.DataFrame) -> Design:
+        """The same samples with further covariates, the columns of a table of theirs.
+
+        Raises
+        ------
+        InputError
+            For samples that are not there, columns that are not complete numbers or have
+            the name of a covariate, collinear ones, and too few samples.
+        """
+        index = table.index.astype(str)
+        absent = self.ids[~self.ids.isin(index)]
+        if len(absent):
+            raise InputError(
+                f"The further covariates lack {len(absent):,} of {len(self.ids):,} analysed "
+                f"samples: {listing(absent)}."
+            )
+        if index.has_duplicates:
+            twice = index[index.duplicated()].unique()
+            raise InputError(f"The further covariates name samples twice: {listing(twice)}.")
+        names = [str(name) for name in table.columns]
+        known = [*self.C.columns, *names]
+        same = sorted({name for name in names if known.count(name) > 1})
+        if same:
+            raise InputError(f"Covariates of the same name: {listing(same)}.")
+        rows = table.set_axis(index, axis=0).loc[self.ids]
+        further = pd.DataFrame(
+            {name: _floats(rows.iloc[:, j], f"Covariate '{name}'") for j, name in enumerate(names)},
+            index=self.ids,
+        )
+        missing = further.isna().sum()
+        if missing.any():
+            counts = ", ".join(f"'{name}' {count:,}" for name, count in missing.items() if count)
+            raise InputError(f"The further covariates are missing for some samples ({counts}).")
+        made = _checked(self.y, pd.concat([self.C, further], axis=1), self.name, self.account)
+        before = self.covariates_of
+        if before is None:
+            return made
+
+        def covariates_of(new: pd.DataFrame) -> np.ndarray:
+            absent = [name for name in names if name not in new]
+            if absent:
+                raise InputError(f"Covariates of new samples lack the column {listing(absent)}.")
+            _refuse_infinite(new[names])
+            return np.column_stack([before(new), new[names].to_numpy(dtype=np.float64)])
+
+        return replace(made, covariates_of=covariates_of)
+
 
 # -- tables --------------------------------------------------------------------------------
 

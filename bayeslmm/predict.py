@@ -249,11 +249,9 @@ def _snp_part(tree: xr.DataTree, genotypes: Genotypes) -> np.ndarray:
 
 
 def _kernel_grm(model: LMM) -> GRM:
-    kernel = model._kernel
-    grm = kernel if isinstance(kernel, GRM) else kernel.grm if kernel is not None else None
-    if grm is None:
+    if model.grm is None:
         raise InputError("Prediction needs the relatedness matrix, but the basis was kept without.")
-    return grm
+    return model.grm
 
 
 def kernel_genotypes(model: LMM) -> Genotypes:

@@ -100,6 +100,18 @@ def map_ahead[T, R](
 
 
 @contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """Leave out what a logger tells below warnings."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
 def blas_threads(threads: int | None) -> Iterator[None]:
     """Limit BLAS to `threads` threads inside the block; None leaves it as it is."""
     if threads is None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +17,7 @@ from bayeslmm.generative import ModelData, build, model_data, pymc_model
 from bayeslmm.genotypes import Genotypes
 from bayeslmm.nuts import Density
 from bayeslmm.priors import R2D2, H2Prior, Normal, SnpPrior, SpikeSlab, as_snp_prior
+from bayeslmm.progress import quiet
 from bayeslmm.provenance import provenance
 from bayeslmm.snps import SelectedSnps, selected_snps
 
@@ -392,18 +391,6 @@ def _complete(
     return tree
 
 
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Leave out what a library's logger tells below warnings."""
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
 def prior_predictive(
     model: LMM,
     *,
@@ -422,7 +409,7 @@ def prior_predictive(
     pymc_version = pymc_model(
         model, snps=snps, genotypes=genotypes, snp_prior=snp_prior, priors=priors
     )
-    with _quiet("pymc.sampling.forward"):
+    with quiet("pymc.sampling.forward"):
         tree = pm.sample_prior_predictive(draws, model=pymc_version, random_seed=seed)
     assert model.basis is not None
     rotated = tree["prior_predictive"]["y_rotated"].to_numpy()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.basis import Eigenbasis
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import Genotypes, as_genotypes
 
@@ -41,6 +40,29 @@ class SelectedSnps:
     sd: np.ndarray
     eaf: np.ndarray
     ea: list[str]
+
+    def dosages(self, samples: pd.Index) -> pd.DataFrame:
+        """The dosages, missing ones at the mean, of the samples by name, shape (n, k)."""
+        return pd.DataFrame(self.x + 2 * self.eaf, index=samples, columns=self.ids)
+
+
+def require_genotypes(model: LMM, genotypes: Genotypes) -> None:
+    """Raise an `InputError` that names analysed samples without genotypes."""
+    absent = model.ids.difference(genotypes.samples.index)
+    if len(absent):
+        raise InputError(
+            f"{genotypes.name}: {len(absent):,} of the {len(model.ids):,} analysed samples have no "
+            f"genotypes there: {listing(absent)}. Its sample ids look like "
+            f"{listing(genotypes.samples.index[:2])}."
+        )
+
+
+def aligned(model: LMM, genotypes: Genotypes) -> Genotypes:
+    """Genotypes of a model's samples, in its order."""
+    require_genotypes(model, genotypes)
+    if genotypes.samples.index.equals(model.ids):
+        return genotypes
+    return genotypes.select(samples=model.ids)
 
 
 def selected_snps(model: LMM, snps: Any, genotypes: Genotypes | None = None) -> SelectedSnps:
@@ -89,8 +111,7 @@ def selected_snps(model: LMM, snps: Any, genotypes: Genotypes | None = None) -> 
     if chosen.variants.id.duplicated().any():
         twice = chosen.variants.id[chosen.variants.id.duplicated()]
         raise InputError(f"Variant ids that name several variants: {listing(twice.unique())}.")
-    if not chosen.samples.index.equals(model.ids):
-        chosen = chosen.select(samples=model.ids)
+    chosen = aligned(model, chosen)
     block = chosen.centered_block(0, chosen.n_variants, np.float64)
     order = pd.Index(chosen.variants.id).get_indexer(pd.Index(wanted))
     constant = block.sum_sq[order] == 0
@@ -184,13 +205,11 @@ def polymorphic_snps(
 
 
 def _kernel_genotypes(model: LMM) -> Genotypes:
-    kernel = model._kernel
-    source = kernel.grm if isinstance(kernel, Eigenbasis) else kernel
-    if kernel is None:
+    if model.basis is None:
         raise InputError("The model has no kernel whose genotypes could be used: pass genotypes=.")
-    if source is None or source.genotypes is None:
+    if model.grm is None or model.grm.genotypes is None:
         raise InputError(
             "SNPs are named, but the kernel does not know its genotypes (it was read from a "
             "file, or given): pass genotypes=."
         )
-    return source.genotypes
+    return model.grm.genotypes

@@ -31,6 +31,11 @@ def log10_p_f(f: np.ndarray, df: int) -> np.ndarray:
     return out
 
 
+def log10_p_f2(f: np.ndarray, df: int) -> np.ndarray:
+    """log10 P(F(2, df) > f), in closed form: (1 + 2 f / df)^(-df / 2)."""
+    return -0.5 * df * np.log1p(2 * np.asarray(f, dtype=np.float64) / df) / _LN10
+
+
 def _fraction(a: float, b: float, x: np.ndarray) -> np.ndarray:
     """1 + d1 / (1 + d2 / (1 + ...)) of the incomplete beta function, from its end."""
     value = np.ones_like(x)

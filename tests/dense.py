@@ -234,6 +234,41 @@ def variant_tests(
     }
 
 
+def pair_tests(
+    y: np.ndarray,
+    C: np.ndarray,
+    K: np.ndarray,
+    x: np.ndarray,
+    z: np.ndarray,
+    log_range: tuple[float, float] = (float(np.log(1e-5)), float(np.log(1e5))),
+) -> dict[str, float]:
+    """Wald F tests of z given x, and of both, at the REML optimum of the model with both."""
+    kappa = kappa_of(K, C)
+    Kc = centred(K) if has_intercept(C) else K
+    n, c = C.shape
+    full = np.column_stack([C, x, z])
+    df = n - c - 2
+    t, _ = optimum(y, full, Kc, "reml", log_range, kappa)
+    R = np.exp(t) * Kc / kappa + np.eye(n)
+    b, cov = gls(y, full, R)
+    e = y - full @ b
+    cov = cov * (e @ np.linalg.solve(R, e)) / df
+    both, V = b[-2:], cov[-2:, -2:]
+    f = both @ np.linalg.solve(V, both) / 2
+    t_2 = abs(both[1]) / np.sqrt(V[1, 1])
+    return {
+        "beta": both[0],
+        "se": np.sqrt(V[0, 0]),
+        "beta_2": both[1],
+        "se_2": np.sqrt(V[1, 1]),
+        "covariance": V[0, 1],
+        "second": (np.log(2) + stats.t.logsf(t_2, df)) / np.log(10),
+        "joint": float(stats.f.logsf(f, 2, df) / np.log(10)),
+        "l_remle": float(np.exp(t)) / kappa,
+        "log_ratio": t,
+    }
+
+
 def random_effects(
     y: np.ndarray, C: np.ndarray, K: np.ndarray, s2_g: float, s2_e: float
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -267,6 +267,33 @@ def test_scan_without_kernel_as_parquet(mice, pheno, tmp_path):
     assert "scan_mch.parquet" not in names(out), "the old folder is replaced, not mixed with"
 
 
+def test_scan_of_an_interaction_in_a_region(mice, pheno, tmp_path):
+    """Given a SNP of another chromosome, and the dominance of the same region."""
+    out, region = tmp_path / "results", "17:30000000-38,000,000"
+    genotypes = bl.read_genotypes(mice)
+    samples = bl.LMM("mch ~ sex", bl.read_phenotypes(pheno)).ids
+    given = genotypes.select(samples=samples, chrom=1, min_maf=0.2).variants.id[100]
+    model = ("--pheno", pheno, "--formula", "mch ~ sex", "--no-kernel", "--out", out)
+    where = ("--region", region, "--condition-on", given)
+    printed = ok("scan", mice, *model, *where, "--interaction", "sex")
+    assert "interaction with sex" in printed
+    assert f"Conditional on {given}" in printed
+    hits = pd.read_csv(out / "scan_mch.tsv.gz", sep="\t", dtype={"chrom": str})
+    lmm = bl.LMM("mch ~ sex", bl.read_phenotypes(pheno))
+    options = {"region": region, "condition_on": [given]}
+    expected = bl.scan(lmm, genotypes, interaction="sex", **options)
+    assert hits.id.tolist() == expected.id.tolist()
+    assert np.allclose(hits.neg_log10_p_joint, expected.neg_log10_p_joint, equal_nan=True)
+    printed = ok("scan", mice, *model, *where, "--coding", "genotypic", "--overwrite")
+    assert "dominance deviation" in printed
+    assert "--coding both: expected one of" in refused("scan", mice, *model, "--coding", "both")
+    assert "wald and bayes" in refused(
+        "scan", mice, *model, "--test", "lrt", "--interaction", "sex"
+    )
+    message = refused("scan", mice, *model, "--region", "17:5")
+    assert "not of the form chrom or chrom:first-last" in message
+
+
 def test_scan_of_monomorphic_variants_only(mice, pheno, tmp_path):
     prefix = tmp_path / "mono"
     genotypes = bl.read_genotypes(mice)

@@ -197,6 +197,17 @@ def test_jamma_loco_other_chromosomes():
     check_loco(["1", "19"])
 
 
+def test_jamma_loco_in_one_call():
+    """All 19 chromosomes, without decompositions: `background="loco"`."""
+    jamma, snps = table("jamma_cd8_loco.assoc"), filtered("complete", "cd8")
+    lmm = bl.LMM("cd8 ~ 1", phenotypes(), kernel("complete", "cd8"))
+    found = lmm.scan(snps, TESTS, background="loco").set_index("id")
+    assert found.index.tolist() == jamma.index.tolist()
+    for test in TESTS:
+        GOLDEN["jamma p, one call"].check(np.log10(found[f"p_{test}"] / jamma[f"p_{test}"]))
+    GOLDEN["jamma l_remle, one call"].check(found.l_remle / jamma.l_remle - 1)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(
     ("name", "formula"),

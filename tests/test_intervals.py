@@ -276,6 +276,9 @@ def test_other_phenotypes_share_critical_values():
     assert other.h2_interval() != first
     smaller = model.with_kernel(bl.GRM(np.diag(np.arange(1.0, 41)), model.ids, labelled=False))
     assert "contrast_eigenvalues" not in smaller.__dict__
+    extra = pd.DataFrame({"x": np.arange(40.0) ** 2}, index=model.ids)
+    assert len(model.with_covariates(extra).contrast_eigenvalues) == 36
+    assert len(model.contrast_eigenvalues) == 37
 
 
 def test_a_higher_level_is_wider_and_holds_the_estimate():

@@ -81,5 +81,5 @@ def test_refusals(cohort):
         selected_snps(unknown, ["rs1"])
     assert selected_snps(unknown, ["rs1"], genotypes).ids == ["rs1"]
     fewer = genotypes.select(samples=list(y.index[:30]))
-    with pytest.raises(InputError, match="10 of 40 selected samples are not there"):
+    with pytest.raises(InputError, match="10 of the 40 analysed samples have no genotypes"):
         selected_snps(model, ["rs1"], fewer)

@@ -15,18 +15,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bayeslmm import datasets, plots, priors
+    from bayeslmm import datasets, plots, priors, transforms
     from bayeslmm.association import lambda_gc, scan
     from bayeslmm.basis import Eigenbasis, eigenbasis, load_eigenbasis
     from bayeslmm.calibration import calibrate
+    from bayeslmm.designs import design, family_eigenvalues, unrelated_eigenvalues
     from bayeslmm.errors import InputError
     from bayeslmm.finemapping import FineMap, finemap
     from bayeslmm.genotypes import Genotypes, read_genotypes
+    from bayeslmm.heritability import liability_h2
     from bayeslmm.lmm import LMM
     from bayeslmm.pedigrees import Pedigree, pedigree
     from bayeslmm.phenotypes import read_phenotypes
     from bayeslmm.relatedness import GRM, grm, read_grm, write_gemma, write_grm
     from bayeslmm.repeated import RepeatedLMM
+    from bayeslmm.residuals import check_residuals
     from bayeslmm.sampling import SamplingWarning, sample_model
     from bayeslmm.selection import stepwise
     from bayeslmm.thresholds import significance_threshold
@@ -46,10 +49,14 @@ _HOME = {
     "RepeatedLMM": "repeated",
     "SamplingWarning": "sampling",
     "calibrate": "calibration",
+    "check_residuals": "residuals",
+    "design": "designs",
     "eigenbasis": "basis",
+    "family_eigenvalues": "designs",
     "finemap": "finemapping",
     "grm": "relatedness",
     "lambda_gc": "association",
+    "liability_h2": "heritability",
     "load_eigenbasis": "basis",
     "pedigree": "pedigrees",
     "read_genotypes": "genotypes",
@@ -59,10 +66,11 @@ _HOME = {
     "scan": "association",
     "significance_threshold": "thresholds",
     "stepwise": "selection",
+    "unrelated_eigenvalues": "designs",
     "write_gemma": "relatedness",
     "write_grm": "relatedness",
 }
-_MODULES = ("datasets", "plots", "priors")
+_MODULES = ("datasets", "plots", "priors", "transforms")
 
 __all__ = [
     "GRM",
@@ -75,11 +83,15 @@ __all__ = [
     "RepeatedLMM",
     "SamplingWarning",
     "calibrate",
+    "check_residuals",
     "datasets",
+    "design",
     "eigenbasis",
+    "family_eigenvalues",
     "finemap",
     "grm",
     "lambda_gc",
+    "liability_h2",
     "load_eigenbasis",
     "pedigree",
     "plots",
@@ -91,6 +103,8 @@ __all__ = [
     "scan",
     "significance_threshold",
     "stepwise",
+    "transforms",
+    "unrelated_eigenvalues",
     "write_gemma",
     "write_grm",
 ]

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayeslmm.finemapping import FineMap
+    from bayeslmm.heritability import H2Report
+    from bayeslmm.intervals import Nodes
+    from bayeslmm.residuals import ResidualCheck
 
 type Kernel = GRM | HasGRM | Eigenbasis | pd.DataFrame | np.ndarray
 _GRID = np.unique(np.concatenate([[0], np.geomspace(1e-6, 0.05, 12), np.linspace(0.06, 0.94, 45)]))
@@ -234,6 +237,25 @@ class LMM:
         """y and C on the eigenbasis."""
         return likelihood.rotate(self.basis, self.y, self.C.to_numpy())
 
+    @cached_property
+    def contrast_eigenvalues(self) -> np.ndarray:
+        """Eigenvalues of PKP / kappa without those of the covariates, ascending, (n - c,).
+
+        What the samples can tell about h2 depends on nothing else (`bayeslmm.intervals`).
+        """
+        from bayeslmm.intervals import contrast_eigenvalues
+
+        if self.basis is None:
+            raise InputError("Without kernel there is no h2: it is 0 by definition.")
+        return contrast_eigenvalues(self.rotated)
+
+    @cached_property
+    def _h2_nodes(self) -> Nodes:
+        """Nodes of h2, with the critical values of tests once they are simulated."""
+        from bayeslmm.intervals import Nodes
+
+        return Nodes(self.contrast_eigenvalues)
+
     def with_phenotype(self, y: np.ndarray) -> LMM:
         """The same model of another phenotype of the same samples, y (n,) in their order.
 
@@ -275,7 +297,8 @@ class LMM:
         """
         _ = self.basis  # made once, then shared
         other = copy(self)
-        other.__dict__.pop("rotated", None)
+        for made in ("rotated", "contrast_eigenvalues", "_h2_nodes"):
+            other.__dict__.pop(made, None)
         other._design = self._design.with_covariates(table)
         names = [str(name) for name in table.columns]
         other.formula = " + ".join(
@@ -286,7 +309,7 @@ class LMM:
     def with_kernel(self, kernel: GRM | Eigenbasis | None) -> LMM:
         """The same model with another kernel, which must hold its samples."""
         other = copy(self)
-        for made in ("rotated", "basis"):
+        for made in ("rotated", "basis", "contrast_eigenvalues", "_h2_nodes"):
             other.__dict__.pop(made, None)
         other._kernel = kernel
         return other
@@ -426,6 +449,121 @@ class LMM:
             log_at_0=float(loglik(np.zeros(1))[0]),
         )
 
+    # -- intervals for h2, and what they rest on -------------------------------------------------
+
+    def h2_interval(
+        self,
+        level: float = 0.95,
+        method: Literal["rlrt", "score", "reml"] = "rlrt",
+        *,
+        seed: int = 0,
+    ) -> tuple[float, float]:
+        """Confidence interval for h2 that covers at every h2, 0 and 1 included.
+
+        Parameters
+        ----------
+        level : float
+            Coverage.
+        method : {"rlrt", "score", "reml"}
+            Inversion of the restricted likelihood-ratio test with simulated critical values;
+            of the exact score test, without random numbers but wider; or REML and its standard
+            error, the usual interval, which covers in large samples only.
+        seed : int
+            Of the simulation behind "rlrt".
+
+        Returns
+        -------
+        (float, float)
+            See `bayeslmm.intervals.h2_confidence_interval`. The posterior interval is
+            ``h2_posterior().hdi()``.
+        """
+        from bayeslmm.intervals import h2_confidence_interval
+
+        nodes = self._h2_nodes
+        return h2_confidence_interval(self.rotated, level, method, nodes=nodes, seed=seed)
+
+    def h2_report(self, *, level: float = 0.95) -> H2Report:
+        """Heritability in full: three intervals, the effect of the prior, what the samples allow.
+
+        Returns
+        -------
+        H2Report
+            Prints itself, with warnings in words; `plot` draws it.
+        """
+        from bayeslmm.heritability import h2_report
+
+        return h2_report(self, level=level)
+
+    def coverage(
+        self,
+        true_h2: Iterable[float] | None = None,
+        *,
+        replicates: int = 1000,
+        level: float = 0.95,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """How often intervals for h2 would hold the truth on these very samples, by simulation.
+
+        Parameters
+        ----------
+        true_h2 : iterable of float, optional
+            True values; by default 13 from 0 to 1.
+        replicates : int
+            Phenotypes simulated at each.
+        level : float
+            Of the intervals.
+        seed : int
+            For reproducible numbers.
+
+        Returns
+        -------
+        DataFrame
+            Coverage and mean width of the posterior interval under the model's prior, of the
+            confidence interval and of REML +- 1.96 SE: see `bayeslmm.designs.coverage`.
+            `plots.coverage` draws it.
+        """
+        from bayeslmm.designs import TRUE_H2, coverage
+
+        table = coverage(
+            self._h2_nodes,
+            self.h2_prior,
+            true_h2=TRUE_H2 if true_h2 is None else true_h2,
+            replicates=replicates,
+            level=level,
+            seed=seed,
+        )
+        table.attrs |= {"formula": self.formula, "n": len(self.y)}
+        return table
+
+    def prior_table(
+        self, priors: Mapping[str, Any] | None = None, *, prob: float = 0.95
+    ) -> pd.DataFrame:
+        """Posterior of h2 under a set of priors, from the same evaluations of the likelihood.
+
+        Parameters
+        ----------
+        priors : mapping of str to prior, optional
+            By name; by default the model's own, uniform, Beta(1/2, 1/2), Beta(2, 2), and a
+            penalised-complexity prior with P(h2 > 0.5) = 0.1.
+        prob : float
+            Probability of the highest-density interval.
+
+        Returns
+        -------
+        DataFrame
+            Indexed by prior: mean, sd, low, high, p_zero (posterior probability of h2 = 0),
+            log_marginal (log marginal likelihood). `plots.prior_table` draws it.
+        """
+        from bayeslmm.heritability import prior_table
+
+        return prior_table(self, priors, prob=prob)
+
+    def check_residuals(self, groups: Any = None) -> ResidualCheck:
+        """Whitened and leave-one-out residuals; see `bayeslmm.check_residuals`."""
+        from bayeslmm.residuals import check_residuals
+
+        return check_residuals(self, groups)
+
     def posterior(
         self,
         draws: int = 4000,
@@ -532,8 +670,11 @@ class LMM:
                 self.rotated, np.zeros(1), prior_df=s2_prior[0], prior_scale=s2_prior[1]
             )
             return known | {"log_marginal_likelihood": float(loglik[0])}
+        from bayeslmm.heritability import is_two_valued
+
         low, high = density.hdi(0.95)
         known |= {
+            "h2_scale": "observed scale" if is_two_valued(self.y) else "of the phenotype",
             "log_marginal_likelihood": density.log_integral,
             "h2_mean": density.mean,
             "h2_sd": density.sd,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib.patheffects as path_effects
 import numpy as np
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
     from bayeslmm.calibration import Calibration
     from bayeslmm.finemapping import FineMap
+    from bayeslmm.heritability import H2Report
     from bayeslmm.lmm import LMM
+    from bayeslmm.residuals import ResidualCheck
 
 # Dark and light blue differ in lightness, vermillion from both in hue as well: they stay
 # apart for every kind of colour vision and in grey.
@@ -45,6 +47,11 @@ _SIZE = {
     "effects": (7.4, 1.5),
     "prior_predictive": (6.6, 4.2),
     "fine_mapping": (8.2, 3.9),
+    "coverage": (6.6, 4.2),
+    "design": (6.6, 4.2),
+    "h2_report": (7.6, 5.2),
+    "prior_table": (6.6, 3.0),
+    "residuals": (4.8, 4.8),
 }
 _PER_SNP, _TALLEST = 0.46, 30.0
 _LOG_P = r"$-\log_{10}\,p$"
@@ -749,6 +756,332 @@ def prior_predictive(
     return ax
 
 
+# Intervals for h2: label, colour, dashes, marker.
+_INTERVALS: dict[str, tuple[str, str, Any, str]] = {
+    "posterior": ("posterior, highest density", _SERIES[0], "-", "o"),
+    "rlrt": ("likelihood ratio inverted", _SERIES[2], (0, (5, 1.5)), "s"),
+    "reml": ("REML and standard errors", _SERIES[1], (0, (1.2, 1.2)), "D"),
+}
+
+
+def coverage(
+    table: pd.DataFrame,
+    *,
+    what: Literal["coverage", "width"] = "coverage",
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Axes:
+    """How often, or how wide, intervals for h2 are over the true value.
+
+    Parameters
+    ----------
+    table : DataFrame
+        What `LMM.coverage` returns.
+    what : {"coverage", "width"}
+        Coverage, with the band that 95% of simulations of a right interval stay in; or the
+        mean width.
+    ax : Axes, optional
+        Where to draw; by default on a new figure.
+    title : str, optional
+        By default the model's formula, if the table has it.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> from bayeslmm.designs import coverage
+    >>> table = coverage(bl.family_eigenvalues(50, 2), true_h2=[0, 0.5], replicates=100)
+    >>> ax = bl.plots.coverage(table)
+    """
+    if what not in ("coverage", "width"):
+        raise InputError(f"what='{what}' is unknown; expected 'coverage' or 'width'.")
+    ax = _axes(ax, "coverage")
+    level = table.attrs["level"]
+    for name, (label, color, dashes, marker) in _INTERVALS.items():
+        rows = table[table.interval == name]
+        ax.plot(
+            rows.true_h2,
+            rows[what],
+            color=color,
+            linestyle=dashes,
+            marker=marker,
+            markersize=4.5,
+            linewidth=1.6,
+            label=label,
+            zorder=3,
+            gid=f"{what}-{name}",
+        )
+    if what == "coverage":
+        reach = 1.96 * np.sqrt(level * (1 - level) / table.attrs["replicates"])
+        ax.axhspan(level - reach, level + reach, color="#d9dde2", linewidth=0, zorder=1)
+        ax.axhline(level, color=FAINT, linewidth=1, zorder=2)
+        # An interval that never covers would make all others a line.
+        shown = table.coverage[table.coverage > level - 0.25]
+        ax.set_ylim(min(shown.min(), level - 0.05) - 0.01, 1.004)
+        below = table[table.coverage < ax.get_ylim()[0]]
+        for row in below.itertuples():
+            side = ("left", 8) if row.true_h2 < 0.5 else ("right", -8)
+            note = _note(ax, f"{row.coverage:.2f}", (row.true_h2, ax.get_ylim()[0]), (side[1], 6))
+            note.set(color=_INTERVALS[row.interval][1], fontsize=8.5, ha=side[0])
+    else:
+        ax.set_ylim(0, 1.08 * table.width.max())
+    ax.set_xlim(-0.02, 1.02)
+    ax.set_xlabel("True heritability $h^2$")
+    ax.set_ylabel(f"Coverage of {100 * level:g}% intervals" if what == "coverage" else "Mean width")
+    _clean(ax)
+    ax.set_title(_title(table, title), loc="left", fontsize=11, color=INK)
+    if "n" in table.attrs:
+        _corner(ax, f"n = {table.attrs['n']:,}")
+    _plain_legend(ax)
+    return ax
+
+
+def design(
+    table: pd.DataFrame,
+    *,
+    column: str | None = None,
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Axes:
+    """Power to exclude h2 = 0, or expected uncertainty, over the true h2.
+
+    Parameters
+    ----------
+    table : DataFrame
+        What `bayeslmm.design` returns.
+    column : str, optional
+        Column to draw, a line for each n. By default the power of the three criteria if there
+        is one n, and "power_rlrt" if there are several.
+    ax : Axes, optional
+        Where to draw; by default on a new figure.
+    title : str, optional
+        By default none.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> ax = bl.plots.design(bl.design(bl.family_eigenvalues(50, 2), replicates=100))
+    """
+    sizes = list(dict.fromkeys(table.n))
+    if column is not None and (column not in table or column in ("n", "true_h2")):
+        known = [name for name in table if name not in ("n", "true_h2")]
+        raise InputError(f"column='{column}' is not in the table; expected one of {known}.")
+    ax = _axes(ax, "design")
+    if column is None and len(sizes) == 1:
+        bf = 10 ** table.attrs["log10_bf"]
+        lines = {
+            "power_rlrt": f"{100 * table.attrs['level']:g}% confidence interval",
+            "power_posterior": f"{100 * table.attrs['level']:g}% posterior interval",
+            "power_bf": f"Bayes factor above {bf:.3g}",
+        }
+        drawn = [(label, table[name], table.true_h2) for name, label in lines.items()]
+    else:
+        column = column or "power_rlrt"
+        groups = [(f"n = {size:,}", table[table.n == size]) for size in sizes]
+        drawn = [(label, rows[column], rows.true_h2) for label, rows in groups]
+    for j, (label, y, x) in enumerate(drawn):
+        ax.plot(
+            x,
+            y,
+            color=_SERIES[j % len(_SERIES)],
+            linestyle=_DASHES[j % len(_DASHES)],
+            marker=_MARKERS[j % len(_MARKERS)],
+            markersize=4.5,
+            linewidth=1.6,
+            label=label,
+        )
+    power = column is None or column.startswith("power")
+    if power:
+        ax.axhline(1 - table.attrs["level"], color=FAINT, linewidth=0.8, zorder=1)
+        ax.set_ylim(0, 1.02)
+    else:
+        ax.set_ylim(0, None)
+    names = {
+        "se": "Expected standard error of $h^2$",
+        "posterior_sd": "Mean posterior sd of $h^2$",
+        "posterior_width": "Mean width of the posterior interval",
+        "rlrt_width": "Mean width of the confidence interval",
+    }
+    ax.set_ylabel("Probability of excluding $h^2$ = 0" if power else names[str(column)])
+    ax.set_xlabel("True heritability $h^2$")
+    _clean(ax)
+    ax.set_title(title or "", loc="left", fontsize=11, color=INK)
+    if len(sizes) == 1:
+        _corner(ax, f"n = {sizes[0]:,}")
+    _plain_legend(ax)
+    return ax
+
+
+def prior_table(table: pd.DataFrame, *, ax: Axes | None = None, title: str | None = None) -> Axes:
+    """Posterior mean and interval of h2 under each prior.
+
+    Parameters
+    ----------
+    table : DataFrame
+        What `LMM.prior_table` returns.
+    ax : Axes, optional
+        Where to draw; by default on a new figure.
+    title : str, optional
+        By default the model's formula.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> x = np.random.default_rng(1).integers(0, 3, size=(80, 300))
+    >>> y = np.random.default_rng(2).normal(size=80)
+    >>> ax = bl.plots.prior_table(bl.LMM(y, kernel=bl.grm(x)).prior_table())
+    """
+    ax = _axes(ax, "prior_table")
+    names = [str(name) for name in table.index]
+    at = -np.arange(len(names), dtype=np.float64)
+    _whiskers(ax, table["mean"], table.low, table.high, at, DARK, "o")
+    ax.set_yticks(at, names)
+    ax.set_ylim(-len(names) + 0.4, 0.6)
+    ax.set_xlim(*_window(table.low.min(), table.high.max()))
+    ax.set_xlabel(f"Heritability $h^2$: mean and {100 * table.attrs['prob']:g}% most probable")
+    _clean(ax)
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    ax.set_title(_title(table, title), loc="left", fontsize=11, color=INK)
+    return ax
+
+
+def h2_report(report: H2Report, *, ax: Axes | None = None, title: str | None = None) -> Axes:
+    """Posterior density of h2, and under it the three intervals and those of other priors.
+
+    Parameters
+    ----------
+    report : H2Report
+        What `LMM.h2_report` returns.
+    ax : Axes, optional
+        Where to draw; by default on a new figure.
+    title : str, optional
+        By default "Heritability of" the phenotype, with its scale.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> x = np.random.default_rng(1).integers(0, 3, size=(80, 300))
+    >>> y = np.random.default_rng(2).normal(size=80)
+    >>> ax = bl.plots.h2_report(bl.LMM(y, kernel=bl.grm(x)).h2_report())
+    """
+    ax = _axes(ax, "h2_report")
+    ends = [report.intervals.low, report.priors.low], [report.intervals.high, report.priors.high]
+    left, right = _window(min(v.min() for v in ends[0]), max(v.max() for v in ends[1]))
+    x, density = report.posterior.curve()
+    # A density may be infinite at an end of [0, 1]: the scale is that of the rest.
+    inner = (x >= max(left, 0.002)) & (x <= min(right, 0.998))
+    scale = 4.0 / (float(density[inner].max(initial=0.0)) or 1.0)
+    shown = (x >= left) & (x <= right)
+    low, high = report.intervals.loc["posterior", ["low", "high"]]
+    inside = shown & (x >= low) & (x <= high)
+    height = np.minimum(density * scale, 4.4)
+    ax.fill_between(x[inside], height[inside], color=LIGHT, alpha=0.45, linewidth=0)
+    ax.plot(x[shown], height[shown], color=DARK, linewidth=1.8, gid="density")
+    labels, at = [], []
+    for i, (name, (label, color, _, marker)) in enumerate(_INTERVALS.items()):
+        row = report.intervals.loc[name]
+        center = report.mean if name == "posterior" else report.estimate
+        _whiskers(ax, [center], [row.low], [row.high], [-1.0 - i], color, marker)
+        labels.append(label)
+        at.append(-1.0 - i)
+    for i, (name, row) in enumerate(report.priors.iterrows()):
+        y = -4.6 - i
+        _whiskers(ax, [row["mean"]], [row.low], [row.high], [y], FAINT, "o")
+        labels.append(f"prior {name}")
+        at.append(y)
+    ax.axhline(0, color=INK, linewidth=0.8)
+    ax.set_yticks(at, labels)
+    ax.set_ylim(at[-1] - 0.7, 4.5)
+    ax.set_xlim(left, right)
+    ax.set_xlabel(f"Heritability $h^2$, with {100 * report.level:g}% intervals")
+    _clean(ax)
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    scale_name = f" ({report.scale})" if report.scale else ""
+    ax.set_title(
+        title or f"Heritability of {report.name}{scale_name}", loc="left", fontsize=11, color=INK
+    )
+    _corner(ax, f"n = {report.n:,}")
+    return ax
+
+
+def residuals(check: ResidualCheck, *, ax: Axes | None = None, title: str | None = None) -> Axes:
+    """Normal quantiles of whitened residuals, with a band and the outliers' names.
+
+    The band holds each point by itself with probability 95% if residuals are normal.
+
+    Parameters
+    ----------
+    check : ResidualCheck
+        What `bayeslmm.check_residuals` returns.
+    ax : Axes, optional
+        Where to draw; by default on a new figure.
+    title : str, optional
+        By default none.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> y = np.random.default_rng(1).normal(size=100)
+    >>> ax = bl.plots.residuals(bl.check_residuals(bl.LMM(y)))
+    """
+    from scipy.special import betaincinv, ndtri
+
+    whitened = check.table.whitened.sort_values()
+    n = len(whitened)
+    rank = np.arange(1, n + 1)
+    expected = ndtri((rank - 0.375) / (n + 0.25))
+    low, high = (ndtri(betaincinv(rank, n + 1 - rank, q)) for q in (0.025, 0.975))
+    ax = _axes(ax, "residuals")
+    ax.fill_between(
+        expected, low, high, color="#d9dde2", linewidth=0, label="95% if normal", zorder=1
+    )
+    ax.plot(expected[[0, -1]], expected[[0, -1]], color=FAINT, linewidth=1, zorder=2)
+    ax.plot(
+        expected,
+        whitened,
+        linestyle="none",
+        marker="o",
+        markersize=3,
+        markeredgewidth=0,
+        color=DARK,
+        zorder=3,
+        gid="whitened",
+    )
+    place = pd.Series(expected, index=whitened.index)
+    for name in check.outliers.index[:5]:
+        side = ("right", -7) if place[name] > 0 else ("left", 7)
+        note = _note(ax, str(name), (place[name], whitened[name]), (side[1], 0), zorder=5)
+        note.set(ha=side[0], va="center", fontsize=8.5, color=ACCENT)
+    ax.set_xlabel("Expected normal quantile")
+    ax.set_ylabel("Whitened residual (sd)")
+    _clean(ax)
+    ax.set_title(title or "Residuals", loc="left", fontsize=11, color=INK)
+    _corner(ax, f"n = {n:,}")
+    _plain_legend(ax)
+    return ax
+
+
 def save(
     path: str | os.PathLike[str], draw: Callable[..., Axes], data: Any, **options: Any
 ) -> None:
@@ -762,7 +1095,7 @@ def save(
         The file; its ending names the format (.png, .pdf, .svg).
     draw : callable
         One of the functions here, as `manhattan`.
-    data : DataFrame, LMM, DataTree, Calibration or FineMap
+    data : DataFrame, LMM, DataTree, Calibration, FineMap, H2Report or ResidualCheck
         What it draws.
     **options
         Passed to it.
@@ -1079,6 +1412,33 @@ def _pips(ax: Axes, pip: np.ndarray, y: np.ndarray) -> None:
         textcoords="offset points",
         fontsize=9,
         color=FAINT,
+    )
+
+
+def _plain_legend(ax: Axes) -> None:
+    legend = ax.legend(frameon=True, fontsize=8.5, labelcolor=INK, handlelength=2.6)
+    legend.get_frame().set(edgecolor="none", facecolor="white", alpha=0.85)
+
+
+def _window(low: float, high: float) -> tuple[float, float]:
+    """Limits of an axis of h2 that shows low to high with room, within [0, 1]."""
+    room = max(0.35 * (high - low), 1e-4)
+    return max(low - room, 0.0), min(high + room, 1.0)
+
+
+def _whiskers(ax: Axes, center: Any, low: Any, high: Any, at: Any, color: str, marker: str) -> None:
+    """Points with intervals, in rows."""
+    ax.hlines(at, low, high, color=color, linewidth=2)
+    ax.plot(
+        center,
+        at,
+        linestyle="none",
+        marker=marker,
+        markersize=6.5,
+        color=color,
+        markeredgecolor="white",
+        clip_on=False,
+        zorder=4,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -71,6 +71,33 @@ class UnitDensity:
     def expectation(self, values: np.ndarray) -> np.ndarray:
         """Mean of a function given at the nodes, shape (G, ...), under the continuous part."""
         return np.tensordot(self.weights, values, axes=1)
+
+    def reweighted(self, log_factor: np.ndarray) -> UnitDensity:
+        """A density without point mass times a function at the nodes, shape (G,), normalised.
+
+        For a factor that varies no faster than the nodes resolve.
+        """
+        top = float(np.max(log_factor))
+        factor = np.exp(log_factor - top)
+        total = float(self.weights @ factor)
+        return UnitDensity(
+            self.x,
+            self.density * factor / total,
+            self.weights * factor / total,
+            self.edges,
+            self.log_integral + top + float(np.log(total)),
+        )
+
+    def with_mass_at_0(self, prior_mass: float, log_at_0: float) -> UnitDensity:
+        """A point mass at 0 added to the continuous part, with its prior probability.
+
+        `log_at_0` is the log-likelihood at 0 on the scale of `log_integral`.
+        """
+        if prior_mass == 0:
+            return self
+        spike, slab = np.log(prior_mass) + log_at_0, np.log1p(-prior_mass) + self.log_integral
+        total = float(np.logaddexp(spike, slab))
+        return replace(self, log_integral=total, mass_at_0=float(np.exp(spike - total)))
 
     def interpolate(self, values: np.ndarray, x: np.ndarray) -> np.ndarray:
         """A smooth function known at the nodes, shape (G, ...), at any x (N,): shape (N, ...).

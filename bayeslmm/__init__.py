@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bayeslmm.association import lambda_gc, scan
     from bayeslmm.basis import Eigenbasis, eigenbasis, load_eigenbasis
     from bayeslmm.calibration import calibrate
+    from bayeslmm.comparison import compare
     from bayeslmm.errors import InputError
     from bayeslmm.finemapping import FineMap, finemap
     from bayeslmm.genotypes import Genotypes, read_genotypes
@@ -45,6 +46,7 @@ _HOME = {
     "RepeatedLMM": "repeated",
     "SamplingWarning": "sampling",
     "calibrate": "calibration",
+    "compare": "comparison",
     "eigenbasis": "basis",
     "finemap": "finemapping",
     "grm": "relatedness",
@@ -73,6 +75,7 @@ __all__ = [
     "RepeatedLMM",
     "SamplingWarning",
     "calibrate",
+    "compare",
     "datasets",
     "eigenbasis",
     "finemap",

@@ -21,6 +21,7 @@ from bayeslmm.phenotypes import (
     design_from_arrays,
     design_from_formula,
     read_phenotypes,
+    with_columns,
 )
 from bayeslmm.priors import H2Prior, as_h2_prior
 from bayeslmm.provenance import provenance
@@ -30,7 +31,10 @@ from bayeslmm.relatedness import GRM, HasGRM, as_grm
 if TYPE_CHECKING:
     import pymc as pm
     import xarray as xr
+    from arviz_stats.utils import ELPDData
 
+    from bayeslmm.comparison import Groups
+    from bayeslmm.evidence import Evidence
     from bayeslmm.finemapping import FineMap
 
 type Kernel = GRM | HasGRM | Eigenbasis | pd.DataFrame | np.ndarray
@@ -255,6 +259,41 @@ class LMM:
             other.__dict__.pop(made, None)
         other._kernel = kernel
         return other
+
+    def with_covariates(self, columns: pd.DataFrame | pd.Series) -> LMM:
+        """The same model with more covariates, such as principal components.
+
+        Parameters
+        ----------
+        columns : DataFrame or Series
+            Numbers, indexed by sample id; every analysed sample must be there.
+        """
+        table = columns.to_frame() if isinstance(columns, pd.Series) else columns
+        _ = self.basis  # made once, then shared
+        other = copy(self)
+        other.__dict__.pop("rotated", None)
+        other._design = with_columns(self._design, table)
+        other.formula = " + ".join([self.formula, *(str(name) for name in table.columns)])
+        return other
+
+    def with_snps(self, snps: str | Iterable[str], genotypes: Genotypes | None = None) -> LMM:
+        """The same model with the centred dosages of SNPs as covariates, of flat prior.
+
+        Parameters
+        ----------
+        snps : str or sequence of str
+            Variant ids.
+        genotypes : Genotypes, optional
+            Where they are looked up; by default the genotypes of the kernel.
+        """
+        from bayeslmm.snps import selected_snps
+
+        found = selected_snps(self, snps, genotypes)
+        return self.with_covariates(pd.DataFrame(found.x, self.ids, found.ids))
+
+    def without_kernel(self) -> LMM:
+        """The same model of the same samples without genetics: linear regression."""
+        return self.with_kernel(None)
 
     @property
     def grm(self) -> GRM | None:
@@ -834,6 +873,57 @@ class LMM:
                 f"({len(ids)}, {self.C.shape[1] - 1}): {listing(self.C.columns[1:], 20)}."
             )
         return np.column_stack([np.ones(len(ids)), given])
+
+    # -- comparison ------------------------------------------------------------------------
+
+    def loo(self, groups: Groups = None, *, seed: int = 0) -> ELPDData:
+        """Expected log predictive density of left-out samples, exact.
+
+        Parameters
+        ----------
+        groups : None, Series, array (n,) or int, optional
+            What is left out at a time: one sample, all of a group (labels by sample id,
+            or in the order of `ids`), or one of so many random folds. See
+            `bayeslmm.compare`, which puts models side by side.
+        seed : int
+            For random folds.
+
+        Returns
+        -------
+        ELPDData
+            ArviZ's: elpd, se, p, elpd_i (by sample or group).
+        """
+        from bayeslmm.comparison import loo
+
+        return loo(self, groups, seed=seed)
+
+    def evidence(self, *, rope: float = 0.02, replicates: int = 10_000, seed: int = 0) -> Evidence:
+        """Evidence for h2 > 0: Bayes factor and exact restricted likelihood-ratio test.
+
+        Parameters
+        ----------
+        rope : float
+            Region of practical equivalence: h2 below it is as good as none.
+        replicates : int
+            Simulations of h2 = 0 for the exact p-value.
+        seed : int
+            For these.
+
+        Returns
+        -------
+        Evidence
+            log10_bf (with the model's prior on h2, a point mass at 0 left aside), its
+            values for other priors, p_below_rope, rlrt, p_exact, p_mixture.
+
+        References
+        ----------
+        Crainiceanu CM, Ruppert D (2004). Likelihood ratio tests in linear mixed models
+        with one variance component. J R Stat Soc B 66:165.
+        doi:10.1111/j.1467-9868.2004.00438.x
+        """
+        from bayeslmm.evidence import evidence
+
+        return evidence(self, rope=rope, replicates=replicates, seed=seed)
 
     # -- the genome ------------------------------------------------------------------------
 

@@ -515,6 +515,36 @@ def _checked(y: np.ndarray, C: pd.DataFrame, name: str, account: pd.DataFrame) -
     return Design(y, C, name, account)
 
 
+def with_columns(design: Design, columns: pd.DataFrame) -> Design:
+    """The same design with more covariates, of which every analysed sample must have a value.
+
+    Raises
+    ------
+    InputError
+        For samples without values, names that are taken, and collinear covariates.
+    """
+    table = columns.set_axis(columns.index.astype(str), axis=0)
+    table = table.set_axis([str(name) for name in table.columns], axis=1)
+    table = table.loc[table.index.isin(design.ids)]
+    if table.index.has_duplicates:
+        twice = table.index[table.index.duplicated()].unique()
+        raise InputError(f"The covariates name samples twice: {listing(twice)}.")
+    table = table.reindex(design.ids)
+    lacking = table.index[table.isna().any(axis=1)]
+    if len(lacking):
+        raise InputError(
+            f"The covariates {listing(table.columns)} are missing for {len(lacking):,} of "
+            f"{len(design.ids):,} analysed samples: {listing(lacking)}."
+        )
+    taken = [name for name in table.columns if name in design.C.columns]
+    if taken or table.columns.has_duplicates:
+        raise InputError(f"Covariates are named twice: {listing(taken or table.columns)}.")
+    values = pd.DataFrame(
+        {name: _floats(table[name], f"Covariate '{name}'") for name in table.columns}, design.ids
+    )
+    return _checked(design.y, pd.concat([design.C, values], axis=1), design.name, design.account)
+
+
 def _refuse_infinite(C: pd.DataFrame) -> None:
     infinite = np.argwhere(~np.isfinite(C.to_numpy(dtype=np.float64)))
     if len(infinite):

@@ -1,0 +1,254 @@
+r"""Exact densities of left-out phenotypes, from the one basis of all samples.
+
+The samples are correlated: the density of some of them, B, is that given all others,
+
+    p(y_B | y_-B, h2) = p(y | h2) / p(y_-B | h2),   a multivariate Student-t.
+
+With P = D^-1 - D^-1 C A^-1 C' D^-1, Q = y'Py and df = n - c as in `bayeslmm.likelihood`,
+g = Py and P_BB the block of P,
+
+    y_B - P_BB^-1 g_B is its location, df - |B| its degrees of freedom,
+    (Q - g_B' P_BB^-1 g_B) / (df - |B|) P_BB^-1 its squared scale
+
+(Sundararajan & Keerthi 2001; Burkner, Gabry & Vehtari 2021), covariates and s2 integrated
+out. The posterior of h2 without B follows by p(h2 | y_-B) ~ p(h2 | y) / p(y_B | y_-B, h2), so
+
+    log p(y_B | y_-B) = log p(y) - log sum_h p(y, h) / p(y_B | y_-B, h)
+
+is as exact as the quadrature over h2: nothing is fitted again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import lgamma, log, pi
+
+import numpy as np
+
+from bayeslmm import likelihood
+from bayeslmm.basis import Eigenbasis
+from bayeslmm.errors import InputError, listing
+from bayeslmm.priors import H2Prior
+from bayeslmm.quadrature import unit_density
+
+# Nodes with less than this of the largest weight are left out.
+_NEGLIGIBLE = 1e-18
+# Numbers held at a time.
+_CHUNK = 2**23
+# A covariate's effect is known without the left-out samples if more than this of it is.
+_ESTIMABLE = 1e-9
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Log densities of left-out samples or groups.
+
+    Attributes
+    ----------
+    elpd : ndarray, shape (N,)
+        log p(y_B | y_-B), everything integrated out.
+    lpd : ndarray, shape (N,)
+        The same with parameters drawn given all of y; what fitting to y_B gains.
+    log_marginal : float
+        log p(y), flat priors as in `likelihood.integrated_loglik`.
+    nodes : int
+        Number of nodes of h2.
+    """
+
+    elpd: np.ndarray
+    lpd: np.ndarray
+    log_marginal: float
+    nodes: int
+
+
+def leave_out(
+    data: likelihood.Rotated,
+    basis: Eigenbasis | None,
+    prior: H2Prior,
+    ids: Sequence[str],
+    blocks: Sequence[np.ndarray] | None = None,
+) -> LeftOut:
+    """Leave out every sample (`blocks` None), or every block of samples, in turn.
+
+    Parameters
+    ----------
+    data : Rotated
+        Phenotype and covariates on the basis.
+    basis : Eigenbasis or None
+        None without kernel: h2 is 0.
+    prior : H2Prior
+        Prior on h2; a point mass at 0 takes part.
+    ids : sequence of str
+        Sample ids, shape (n,), for messages.
+    blocks : sequence of integer arrays, optional
+        Positions of the samples that are left out together.
+
+    Raises
+    ------
+    InputError
+        If the samples that stay do not determine all covariates' effects.
+    """
+    _require_estimable(data, basis, ids, blocks)
+    largest = 1 if blocks is None else max(len(block) for block in blocks)
+    if largest >= data.df:
+        raise InputError(
+            f"A group of {largest:,} samples leaves too few of {data.n:,} to learn from. "
+            "Use smaller groups."
+        )
+    h2, log_weight = _nodes(data, basis, prior, 1 - largest / data.n)
+    log_joint = log_weight + likelihood.integrated_loglik(data, h2)
+    count = data.n if blocks is None else len(blocks)
+    without, fitted = np.full(count, -np.inf), np.full(count, -np.inf)
+    for part, left_out, in_sample in _densities(data, basis, h2, blocks):
+        joint = log_joint[part, None]
+        without = np.logaddexp(without, np.logaddexp.reduce(joint - left_out, axis=0))
+        fitted = np.logaddexp(fitted, np.logaddexp.reduce(joint + in_sample, axis=0))
+    total = float(np.logaddexp.reduce(log_joint))
+    return LeftOut(total - without, fitted - total, total, len(h2))
+
+
+def _nodes(
+    data: likelihood.Rotated, basis: Eigenbasis | None, prior: H2Prior, kept: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes of h2 and the log of their prior mass.
+
+    They suit the likelihood of the share of samples that stays, whose posterior is wider.
+    """
+    if basis is None:
+        return np.zeros(1), np.zeros(1)
+    density = unit_density(
+        lambda h: kept * likelihood.integrated_loglik(data, h) + prior.log_density(h)
+    )
+    keep = density.weights > _NEGLIGIBLE * density.weights.max()
+    h2 = density.x[keep]
+    log_weight = np.log(density.weights[keep] / density.density[keep])
+    log_weight += prior.log_density(h2) + np.log1p(-prior.spike)
+    if prior.spike:
+        h2, log_weight = np.append(h2, 0.0), np.append(log_weight, np.log(prior.spike))
+    return h2, log_weight
+
+
+def _densities(
+    data: likelihood.Rotated,
+    basis: Eigenbasis | None,
+    h2: np.ndarray,
+    blocks: Sequence[np.ndarray] | None,
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Some nodes at a time: which, and the two log densities of `LeftOut`, (nodes, N).
+
+    In sample, y_B has the density that it would have with u and e drawn anew given the other
+    samples', at parameters that have seen all of y: Student-t with df degrees of freedom.
+    """
+    n, c = data.C.shape
+    step = max(1, _CHUNK // (n * (3 + 2 * c)))
+    sizes = np.ones(1) if blocks is None else np.array([len(block) for block in blocks])
+    df = data.df
+    lgamma_out = np.array([lgamma((df - size) / 2) for size in sizes])
+    lgamma_in = np.array([lgamma((df + size) / 2) for size in sizes])
+    for start in range(0, len(h2), step):
+        part = slice(start, start + step)
+        w, H, g, Q = _projection(data, basis, h2[part])
+        forms = _single(basis, w, H, g) if blocks is None else _blockwise(basis, w, H, g, blocks)
+        Q = Q[:, None]
+        left_out = lgamma(df / 2) - lgamma_out - 0.5 * sizes * log(pi) + 0.5 * forms.logdet
+        left_out += 0.5 * (df - sizes) * np.log(Q - forms.form) - 0.5 * df * np.log(Q)
+        in_sample = (
+            lgamma_in
+            - lgamma(df / 2)
+            - 0.5 * sizes * np.log(pi * Q)
+            - (0.5 * forms.logdet_in + 0.5 * (df + sizes) * np.log1p(forms.form_in / Q))
+        )
+        yield part, left_out, in_sample
+
+
+def _projection(
+    data: likelihood.Rotated, basis: Eigenbasis | None, h2: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """w (n, k), H (n, k, c), g = Py (n, k) and Q (k,): P = U diag(w) U' - H H' at each node."""
+    n = data.n
+    t = likelihood.terms(data, h2)
+    w = np.column_stack([likelihood.weights(data, h) for h in h2])
+    g = w * (data.y[:, None] - data.C @ t.b.T)
+    H = np.einsum("nk,nc,kdc->nkd", w, data.C, np.linalg.inv(t.L), optimize=True)
+    if basis is not None:
+        g = basis.unrotate(g)
+        H = basis.unrotate(H.reshape(n, -1)).reshape(H.shape)
+    return w, H, g, t.Q
+
+
+@dataclass(frozen=True)
+class _Forms:
+    """Of P_BB and of M (2 M - P_BB)^-1 M, M = (D^-1)_BB: log determinants and g's forms, (k, N).
+
+    `logdet` and `form` are log|P_BB| and g' P_BB^-1 g; `logdet_in` is
+    log|M^-1 (2 M - P_BB) M^-1| and `form_in` is g' (2 M - P_BB)^-1 g.
+    """
+
+    logdet: np.ndarray
+    form: np.ndarray
+    logdet_in: np.ndarray
+    form_in: np.ndarray
+
+
+def _single(basis: Eigenbasis | None, w: np.ndarray, H: np.ndarray, g: np.ndarray) -> _Forms:
+    """Every sample by itself: diagonals only."""
+    M = w if basis is None else basis.row_quadratic(w)
+    HH = (H * H).sum(axis=2)
+    P, both = (M - HH).T, (M + HH).T
+    gg = (g * g).T
+    return _Forms(np.log(P), gg / P, np.log(both) - 2 * np.log(M.T), gg / both)
+
+
+def _blockwise(
+    basis: Eigenbasis | None,
+    w: np.ndarray,
+    H: np.ndarray,
+    g: np.ndarray,
+    blocks: Sequence[np.ndarray],
+) -> _Forms:
+    forms = np.empty((4, w.shape[1], len(blocks)))
+    for j, block in enumerate(blocks):
+        vectors = None if basis is None else basis.vectors[block]
+        for k in range(w.shape[1]):
+            weights = w[:, k]
+            M = np.diag(weights[block]) if vectors is None else (vectors * weights) @ vectors.T
+            HH = H[block, k] @ H[block, k].T
+            forms[:2, k, j] = _logdet_and_form(M - HH, g[block, k])
+            forms[2:, k, j] = _logdet_and_form(M + HH, g[block, k])
+            forms[2, k, j] -= 2 * np.linalg.slogdet(M)[1]
+    return _Forms(*forms)
+
+
+def _logdet_and_form(A: np.ndarray, g: np.ndarray) -> tuple[float, float]:
+    """log|A| and g' A^-1 g."""
+    L = np.linalg.cholesky(A)
+    half = np.linalg.solve(L, g)
+    return 2 * float(np.log(np.diagonal(L)).sum()), float(half @ half)
+
+
+def _require_estimable(
+    data: likelihood.Rotated,
+    basis: Eigenbasis | None,
+    ids: Sequence[str],
+    blocks: Sequence[np.ndarray] | None,
+) -> None:
+    """An `InputError` if a covariate's effect is unknown once some samples are left out."""
+    if not data.C.shape[1]:
+        return
+    C = data.C if basis is None else basis.unrotate(data.C)
+    if blocks is None:
+        unknown = np.flatnonzero((C * C).sum(axis=1) > 1 - _ESTIMABLE)
+        what = "sample"
+    else:
+        largest = [np.linalg.norm(C[block], 2) ** 2 for block in blocks]
+        unknown = np.array(
+            [b[0] for b, x in zip(blocks, largest, strict=True) if x > 1 - _ESTIMABLE]
+        )
+        what = "the group of sample"
+    if len(unknown):
+        names = [str(ids[int(i)]) for i in unknown]
+        raise InputError(
+            f"Without {what} {listing(names)} the effect of a covariate is unknown (a level that "
+            "only they have?), so they cannot be predicted. Leave them, or the covariate, out."
+        )

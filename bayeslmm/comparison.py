@@ -127,10 +127,9 @@ def compare(
     ids = _common_samples(models)
     labels = _labels(groups, ids, seed)
     found = {name: _elpd(name, model, labels, ids) for name, model in models.items()}
-    table = arviz_stats.compare(found, method=weights, reference=reference, round_to="none")
+    table = arviz_stats.compare(found, method="pseudo-BMA", reference=reference, round_to="none")
+    table["weight"] = _weights(found, weights).reindex(table.index)
     against = str(table.index[0]) if reference is None else reference
-    if labels is not None:
-        table["weight"] = _weights(found, weights).reindex(table.index)
     log_ml, why = _log_marginals(models, against, covariate_prior)
     table["log_ml"] = pd.Series(log_ml, dtype=np.float64).reindex(table.index)
     table["log10_bf"] = (table["log_ml"] - table["log_ml"][against]) / _LN10
@@ -244,7 +243,10 @@ def _labels(groups: Groups, ids: pd.Index, seed: int) -> pd.Series | None:
         return pd.Series(fold, ids).astype(str)
     if isinstance(groups, pd.Series):
         named = groups.set_axis(groups.index.astype(str))
-        named = named[~named.index.duplicated() & named.index.isin(ids) & named.notna()]
+        named = named[named.index.isin(ids) & named.notna()]
+        if named.index.has_duplicates:
+            twice = named.index[named.index.duplicated()].unique()
+            raise InputError(f"groups names samples twice: {listing(twice)}.")
         absent = ids.difference(named.index)
         if len(absent):
             raise InputError(
@@ -327,9 +329,9 @@ def _psis(name: str, tree: xr.DataTree) -> ELPDData:
 
 
 def _weights(found: Mapping[str, ELPDData], weights: str) -> pd.Series:
-    """Model weights where densities of whole groups would underflow.
+    """Model weights; densities of whole groups would underflow in ArviZ.
 
-    What is common to all models does not change the weights: each group's highest density is 1.
+    What is common to all models does not change them: the highest density of each group is 1.
     """
     import arviz_stats
 

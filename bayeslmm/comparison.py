@@ -35,6 +35,7 @@ def compare(
     models: Mapping[str, LMM | xr.DataTree],
     *,
     groups: Groups = None,
+    joint: bool = True,
     reference: str | None = None,
     prior_probs: Mapping[str, float] | None = None,
     covariate_prior: Literal["flat", "unit_information"] = "flat",
@@ -60,6 +61,10 @@ def compare(
         labels by sample id (a Series) or in the order of the first model's samples;
         or a random one of so many folds. Relatives predict each other: to ask how a
         model predicts new families, leave out families. LMMs only.
+    joint : bool
+        How a group is scored: by the joint density of its members (a model gains from
+        their correlation, too), or by the sum of the log densities of each member given
+        the other groups only.
     reference : str, optional
         Name of the model that `elpd_diff` and `log10_bf` refer to; by default the one
         with the highest elpd.
@@ -119,14 +124,14 @@ def compare(
     >>> table[["elpd_diff", "dse", "log10_bf"]].round(1)
               elpd_diff  dse  log10_bf
     genetics        0.0  0.0       0.0
-    none           -8.5  3.1      -1.9
+    none          -11.0  4.4      -1.9
     """
     import arviz_stats
 
     _check_choices(models, reference, prior_probs, covariate_prior, weights)
     ids = _common_samples(models)
     labels = _labels(groups, ids, seed)
-    found = {name: _elpd(name, model, labels, ids) for name, model in models.items()}
+    found = {name: _elpd(name, model, labels, ids, joint) for name, model in models.items()}
     table = arviz_stats.compare(found, method="pseudo-BMA", reference=reference, round_to="none")
     table["weight"] = _weights(found, weights).reindex(table.index)
     against = str(table.index[0]) if reference is None else reference
@@ -139,7 +144,10 @@ def compare(
         for name, one in found.items()
     }
     table["max_pareto_k"] = pd.Series(k).reindex(table.index)
-    left_out = "one sample" if labels is None else f"one of {labels.nunique():,} groups of samples"
+    left_out = "one sample"
+    if labels is not None:
+        left_out = f"one of {labels.nunique():,} groups of samples"
+        left_out += ", scored jointly" if joint else ", each member scored"
     table.attrs = provenance() | {
         "left_out": left_out,
         "seed": seed if isinstance(groups, int | np.integer) else "not used",
@@ -152,10 +160,9 @@ def compare(
     return table
 
 
-def loo(model: LMM, groups: Groups = None, *, seed: int = 0) -> ELPDData:
+def loo(model: LMM, groups: Groups = None, *, joint: bool = True, seed: int = 0) -> ELPDData:
     """Exact leave-one-out or leave-group-out of one model (see `LMM.loo`)."""
-    labels = _labels(groups, model.ids, seed)
-    return _exact(model, labels)
+    return _exact(model, _labels(groups, model.ids, seed), joint)
 
 
 # -- what is compared ----------------------------------------------------------------------
@@ -269,10 +276,10 @@ def _labels(groups: Groups, ids: pd.Index, seed: int) -> pd.Series | None:
 # -- expected log predictive density -------------------------------------------------------
 
 
-def _elpd(name: str, model: Any, labels: pd.Series | None, ids: pd.Index) -> ELPDData:
+def _elpd(name: str, model: Any, labels: pd.Series | None, ids: pd.Index, joint: bool) -> ELPDData:
     """Pointwise results in the order of the first model's samples, or of the groups' names."""
     if isinstance(model, LMM):
-        found = _exact(model, labels)
+        found = _exact(model, labels, joint)
     else:
         if labels is not None:
             raise InputError(
@@ -288,7 +295,7 @@ def _elpd(name: str, model: Any, labels: pd.Series | None, ids: pd.Index) -> ELP
     return replace(found, **known)
 
 
-def _exact(model: LMM, labels: pd.Series | None) -> ELPDData:
+def _exact(model: LMM, labels: pd.Series | None, joint: bool) -> ELPDData:
     import xarray as xr
     from arviz_stats import ELPDDataLOO, ELPDDataLOOKFold
 
@@ -298,7 +305,9 @@ def _exact(model: LMM, labels: pd.Series | None) -> ELPDData:
         order = np.argsort(codes, kind="stable")
         blocks = np.split(order, np.cumsum(np.bincount(codes))[:-1])
         names, dim = list(groups), "group"
-    out = leave_out(model.rotated, model.basis, model.h2_prior, list(model.ids), blocks)
+    out = leave_out(
+        model.rotated, model.basis, model.h2_prior, list(model.ids), blocks, joint=joint
+    )
     N = len(out.elpd)
     known: dict[str, Any] = {
         "elpd": float(out.elpd.sum()),

@@ -15,16 +15,19 @@ out. The posterior of h2 without B follows by p(h2 | y_-B) ~ p(h2 | y) / p(y_B |
 
     log p(y_B | y_-B) = log p(y) - log sum_h p(y, h) / p(y_B | y_-B, h)
 
-is as exact as the quadrature over h2: nothing is fitted again.
+is as exact as the quadrature over h2: nothing is fitted again. The members of B can also be
+scored one by one, each given y_-B only: the margins of the same Student-t.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import lgamma, log, pi
+from math import log, pi
+from typing import Any
 
 import numpy as np
+from scipy.special import gammaln
 
 from bayeslmm import likelihood
 from bayeslmm.basis import Eigenbasis
@@ -48,6 +51,7 @@ class LeftOut:
     ----------
     elpd : ndarray, shape (N,)
         log p(y_B | y_-B), everything integrated out.
+        If the members are scored one by one, the sum over them.
     lpd : ndarray, shape (N,)
         The same with parameters drawn given all of y; what fitting to y_B gains.
     log_marginal : float
@@ -68,6 +72,8 @@ def leave_out(
     prior: H2Prior,
     ids: Sequence[str],
     blocks: Sequence[np.ndarray] | None = None,
+    *,
+    joint: bool = True,
 ) -> LeftOut:
     """Leave out every sample (`blocks` None), or every block of samples, in turn.
 
@@ -83,6 +89,8 @@ def leave_out(
         Sample ids, shape (n,), for messages.
     blocks : sequence of integer arrays, optional
         Positions of the samples that are left out together.
+    joint : bool
+        Whether a block is scored by its joint density, or member by member.
 
     Raises
     ------
@@ -98,14 +106,70 @@ def leave_out(
         )
     h2, log_weight = _nodes(data, basis, prior, 1 - largest / data.n)
     log_joint = log_weight + likelihood.integrated_loglik(data, h2)
+    total = float(np.logaddexp.reduce(log_joint))
+    if blocks is not None and not joint:
+        elpd, lpd = _member_by_member(data, basis, h2, log_joint, blocks)
+        return LeftOut(elpd, lpd, total, len(h2))
     count = data.n if blocks is None else len(blocks)
     without, fitted = np.full(count, -np.inf), np.full(count, -np.inf)
     for part, left_out, in_sample in _densities(data, basis, h2, blocks):
-        joint = log_joint[part, None]
-        without = np.logaddexp(without, np.logaddexp.reduce(joint - left_out, axis=0))
-        fitted = np.logaddexp(fitted, np.logaddexp.reduce(joint + in_sample, axis=0))
-    total = float(np.logaddexp.reduce(log_joint))
+        here = log_joint[part, None]
+        without = np.logaddexp(without, np.logaddexp.reduce(here - left_out, axis=0))
+        fitted = np.logaddexp(fitted, np.logaddexp.reduce(here + in_sample, axis=0))
     return LeftOut(total - without, fitted - total, total, len(h2))
+
+
+def _member_by_member(
+    data: likelihood.Rotated,
+    basis: Eigenbasis | None,
+    h2: np.ndarray,
+    log_joint: np.ndarray,
+    blocks: Sequence[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over each block's members of log p(y_i | y_-B), and of the same in sample, (N,)."""
+    sizes = np.array([len(block) for block in blocks])
+    starts = np.cumsum(sizes) - sizes
+    members = np.concatenate(blocks)
+    df = data.df
+    mixed = np.full((3, len(members)), -np.inf)
+    for part, w, H, g, Q in _chunks(data, basis, h2):
+        forms = np.empty((3, w.shape[1], len(members)))
+        for j, block in enumerate(blocks):
+            at = slice(starts[j], starts[j] + sizes[j])
+            for k in range(w.shape[1]):
+                M = _block(basis, w[:, k], block)
+                HH = H[block, k] @ H[block, k].T
+                inverse, inverse_M = np.linalg.inv(M - HH), np.linalg.inv(M)
+                residual, fitted = inverse @ g[block, k], inverse_M @ g[block, k]
+                rest = Q[k] - g[block, k] @ residual
+                scale = rest / (df - sizes[j]) * np.diagonal(inverse)
+                scale_in = Q[k] / df * np.diagonal(inverse_M @ (M + HH) @ inverse_M)
+                logdet = np.linalg.slogdet(M - HH)[1]
+                forms[0, k, at] = -_log_left_out(logdet, Q[k] - rest, sizes[j], df, Q[k])
+                forms[1, k, at] = forms[0, k, at] + _log_t(residual, scale, df - sizes[j])
+                forms[2, k, at] = _log_t(fitted, scale_in, df)
+        here = np.logaddexp.reduce(log_joint[part, None] + forms, axis=1)
+        mixed = np.logaddexp(mixed, here)
+    without, with_member, fitted = mixed
+    elpd = np.add.reduceat(with_member - without, starts)
+    lpd = np.add.reduceat(fitted - np.logaddexp.reduce(log_joint), starts)
+    return elpd, lpd
+
+
+def _log_left_out(logdet: Any, form: Any, size: Any, df: int, Q: Any) -> Any:
+    """log p(y_B | y_-B, h2) from log|P_BB|, g' P_BB^-1 g and |B|."""
+    value = gammaln(df / 2) - gammaln((df - size) / 2) - 0.5 * size * log(pi) + 0.5 * logdet
+    return value + 0.5 * (df - size) * np.log(Q - form) - 0.5 * df * np.log(Q)
+
+
+def _log_t(residual: np.ndarray, scale: np.ndarray, df: int) -> np.ndarray:
+    """Log density of a Student-t at a distance from its location; scale is squared."""
+    constant = gammaln((df + 1) / 2) - gammaln(df / 2)
+    return (
+        constant
+        - 0.5 * np.log(pi * df * scale)
+        - 0.5 * (df + 1) * np.log1p(residual**2 / (df * scale))
+    )
 
 
 def _nodes(
@@ -140,26 +204,26 @@ def _densities(
     In sample, y_B has the density that it would have with u and e drawn anew given the other
     samples', at parameters that have seen all of y: Student-t with df degrees of freedom.
     """
-    n, c = data.C.shape
-    step = max(1, _CHUNK // (n * (3 + 2 * c)))
     sizes = np.ones(1) if blocks is None else np.array([len(block) for block in blocks])
     df = data.df
-    lgamma_out = np.array([lgamma((df - size) / 2) for size in sizes])
-    lgamma_in = np.array([lgamma((df + size) / 2) for size in sizes])
-    for start in range(0, len(h2), step):
-        part = slice(start, start + step)
-        w, H, g, Q = _projection(data, basis, h2[part])
+    for part, w, H, g, Q in _chunks(data, basis, h2):
         forms = _single(basis, w, H, g) if blocks is None else _blockwise(basis, w, H, g, blocks)
         Q = Q[:, None]
-        left_out = lgamma(df / 2) - lgamma_out - 0.5 * sizes * log(pi) + 0.5 * forms.logdet
-        left_out += 0.5 * (df - sizes) * np.log(Q - forms.form) - 0.5 * df * np.log(Q)
-        in_sample = (
-            lgamma_in
-            - lgamma(df / 2)
-            - 0.5 * sizes * np.log(pi * Q)
-            - (0.5 * forms.logdet_in + 0.5 * (df + sizes) * np.log1p(forms.form_in / Q))
-        )
-        yield part, left_out, in_sample
+        left_out = _log_left_out(forms.logdet, forms.form, sizes, df, Q)
+        in_sample = gammaln((df + sizes) / 2) - gammaln(df / 2) - 0.5 * sizes * np.log(pi * Q)
+        in_sample = in_sample - 0.5 * forms.logdet_in
+        yield part, left_out, in_sample - 0.5 * (df + sizes) * np.log1p(forms.form_in / Q)
+
+
+def _chunks(
+    data: likelihood.Rotated, basis: Eigenbasis | None, h2: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """So many nodes at a time that memory is bounded: which, and `_projection` there."""
+    n, c = data.C.shape
+    step = max(1, _CHUNK // (n * (3 + 2 * c)))
+    for start in range(0, len(h2), step):
+        part = slice(start, start + step)
+        yield part, *_projection(data, basis, h2[part])
 
 
 def _projection(
@@ -209,15 +273,21 @@ def _blockwise(
 ) -> _Forms:
     forms = np.empty((4, w.shape[1], len(blocks)))
     for j, block in enumerate(blocks):
-        vectors = None if basis is None else basis.vectors[block]
         for k in range(w.shape[1]):
-            weights = w[:, k]
-            M = np.diag(weights[block]) if vectors is None else (vectors * weights) @ vectors.T
+            M = _block(basis, w[:, k], block)
             HH = H[block, k] @ H[block, k].T
             forms[:2, k, j] = _logdet_and_form(M - HH, g[block, k])
             forms[2:, k, j] = _logdet_and_form(M + HH, g[block, k])
             forms[2, k, j] -= 2 * np.linalg.slogdet(M)[1]
     return _Forms(*forms)
+
+
+def _block(basis: Eigenbasis | None, weights: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """The block of U diag(w) U' of some samples."""
+    if basis is None:
+        return np.diag(weights[block])
+    vectors = basis.vectors[block]
+    return (vectors * weights) @ vectors.T
 
 
 def _logdet_and_form(A: np.ndarray, g: np.ndarray) -> tuple[float, float]:

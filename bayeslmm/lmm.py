@@ -876,7 +876,7 @@ class LMM:
 
     # -- comparison ------------------------------------------------------------------------
 
-    def loo(self, groups: Groups = None, *, seed: int = 0) -> ELPDData:
+    def loo(self, groups: Groups = None, *, joint: bool = True, seed: int = 0) -> ELPDData:
         """Expected log predictive density of left-out samples, exact.
 
         Parameters
@@ -885,6 +885,9 @@ class LMM:
             What is left out at a time: one sample, all of a group (labels by sample id,
             or in the order of `ids`), or one of so many random folds. See
             `bayeslmm.compare`, which puts models side by side.
+        joint : bool
+            Whether a group is scored by the joint density of its members, or by the sum
+            of each member's given the other groups.
         seed : int
             For random folds.
 
@@ -895,7 +898,7 @@ class LMM:
         """
         from bayeslmm.comparison import loo
 
-        return loo(self, groups, seed=seed)
+        return loo(self, groups, joint=joint, seed=seed)
 
     def evidence(self, *, rope: float = 0.02, replicates: int = 10_000, seed: int = 0) -> Evidence:
         """Evidence for h2 > 0: Bayes factor and exact restricted likelihood-ratio test.

@@ -480,8 +480,10 @@ def _verdict(table: pd.DataFrame) -> str:
     names = [str(name) for name in table.index]
     best = names[0]
     attrs = table.attrs
-    what = "a sample" if attrs["left_out"] == "one sample" else "a group of samples"
-    text = [f"'{best}' predicts {what} that it has not seen best (elpd {table.elpd.iloc[0]:.1f})."]
+    left_out = attrs["left_out"]
+    text = [
+        f"Best at predicting what is left out ({left_out}): '{best}', elpd {table.elpd[best]:.1f}."
+    ]
     reference = attrs["reference"]
     text += [
         _difference(name, reference, table.elpd_diff[name], table.dse[name])
@@ -496,8 +498,8 @@ def _verdict(table: pd.DataFrame) -> str:
             f"Importance sampling is not to be trusted for some samples ({counts}; "
             "attrs['high_pareto_k']): compare the LMM itself, which is exact."
         )
-    if what == "a sample" and np.isfinite(table.max_pareto_k).sum() < len(table):
-        text.append("Relatives of the left-out sample stay; leave out families to be without them.")
+    if left_out == "one sample":
+        text.append("The relatives of a left-out sample stay; to do without, leave out families.")
     return " ".join([*text, _bayes(table)])
 
 

@@ -3,8 +3,7 @@ r"""Evidence for heritability: Bayes factor, region of equivalence, exact likeli
 The restricted likelihood-ratio statistic is T = 2 [max_h l(h) - l(0)], l as in
 `bayeslmm.likelihood`. Under h2 = 0 it does not depend on s2 or the covariates' effects, only on
 the eigenvalues and the covariates: it is simulated from y ~ N(0, I) on the basis, O(n) per
-replicate and value of h2. Its distribution has mass at 0 (0.5 only asymptotically, and more in
-most samples), then a tail thinner than that of chi-squared.
+replicate and value of h2. Its distribution has mass at 0, mostly more than the 0.5 of asymptotics.
 """
 
 from __future__ import annotations
@@ -55,8 +54,7 @@ class Evidence:
         Its p-value from `replicates` simulations of h2 = 0 on this basis:
         (1 + number at least as large) / (1 + replicates).
     p_mixture : float
-        Its asymptotic p-value, half that of chi-squared with one degree of freedom;
-        mostly too large.
+        Its asymptotic p-value, half that of chi-squared with one degree of freedom.
     null_at_0 : float
         Share of simulations in which the estimate is 0.
     replicates : int

@@ -31,12 +31,15 @@ from scipy.special import gammaln
 
 from bayeslmm import likelihood
 from bayeslmm.basis import Eigenbasis
+from bayeslmm.conditional import lagrange
 from bayeslmm.errors import InputError, listing
 from bayeslmm.priors import H2Prior
 from bayeslmm.quadrature import unit_density
 
 # Nodes with less than this of the largest weight are left out.
 _NEGLIGIBLE = 1e-18
+# Accuracy of interpolation between values of h2: e^-30.
+_DIGITS = 30.0
 # Numbers held at a time.
 _CHUNK = 2**23
 # A covariate's effect is known without the left-out samples if more than this of it is.
@@ -106,54 +109,90 @@ def leave_out(
         )
     h2, log_weight = _nodes(data, basis, prior, 1 - largest / data.n)
     log_joint = log_weight + likelihood.integrated_loglik(data, h2)
-    total = float(np.logaddexp.reduce(log_joint))
-    if blocks is not None and not joint:
-        elpd, lpd = _member_by_member(data, basis, h2, log_joint, blocks)
-        return LeftOut(elpd, lpd, total, len(h2))
-    count = data.n if blocks is None else len(blocks)
-    without, fitted = np.full(count, -np.inf), np.full(count, -np.inf)
-    for part, left_out, in_sample in _densities(data, basis, h2, blocks):
-        here = log_joint[part, None]
-        without = np.logaddexp(without, np.logaddexp.reduce(here - left_out, axis=0))
-        fitted = np.logaddexp(fitted, np.logaddexp.reduce(here + in_sample, axis=0))
-    return LeftOut(total - without, fitted - total, total, len(h2))
+    total = np.logaddexp.reduce(log_joint)
+    at, to_nodes = _interpolation(h2)
+    mixed = (
+        np.logaddexp.reduce(log_joint[:, None] + to_nodes @ values, axis=0)
+        for values in _log_terms(data, basis, at, blocks, joint=joint)
+    )
+    if blocks is None or joint:
+        without, fitted = mixed
+        return LeftOut(total - without, fitted - total, float(total), len(h2))
+    without, with_member, fitted = mixed
+    sizes = np.array([len(block) for block in blocks])
+    starts = np.cumsum(sizes) - sizes
+    elpd = np.add.reduceat(with_member - without, starts)
+    return LeftOut(elpd, np.add.reduceat(fitted - total, starts), float(total), len(h2))
 
 
-def _member_by_member(
+def _interpolation(h2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fewer values of h2 (F,) from which log densities at all are interpolated, and how, (G, F).
+
+    As functions of t = log(h2 / (1 - h2)) they are analytic up to a distance of pi from the
+    real line, whatever the eigenvalues: 1 + e^t s stays in a half-plane there. That gives the
+    rate at which interpolation at Chebyshev nodes converges. Near h2 = 0 and 1, where t varies
+    a lot, it needs more nodes than it saves.
+    """
+    inner = h2 > 0
+    x = np.minimum(h2[inner], likelihood.LARGEST_H2)
+    t = np.log(x) - np.log1p(-x)
+    if t.size:
+        half = 0.5 * np.ptp(t) + 1e-12
+        count = int(np.ceil(_DIGITS / np.arcsinh(np.pi / half))) + 2
+    if not t.size or count >= t.size:
+        return h2, np.eye(len(h2))
+    nodes = 0.5 * (t.min() + t.max()) + half * np.cos(np.pi * (np.arange(count) + 0.5) / count)
+    to_nodes = np.zeros((len(h2), count + np.count_nonzero(~inner)))
+    to_nodes[inner, :count] = lagrange(nodes, t)
+    to_nodes[~inner, count:] = 1.0
+    return np.append(1 / (1 + np.exp(-nodes)), h2[~inner]), to_nodes
+
+
+def _log_terms(
     data: likelihood.Rotated,
     basis: Eigenbasis | None,
     h2: np.ndarray,
-    log_joint: np.ndarray,
+    blocks: Sequence[np.ndarray] | None,
+    *,
+    joint: bool,
+) -> list[np.ndarray]:
+    """What is added to log p(y, h2) before it is summed over h2, each of shape (nodes, N).
+
+    -log p(y_B | y_-B, h2), for members also that + log p(y_i | y_-B, h2), and in sample.
+    """
+    if blocks is not None and not joint:
+        return list(_members(data, basis, h2, blocks))
+    pieces = [(-left_out, fitted) for _, left_out, fitted in _densities(data, basis, h2, blocks)]
+    return [np.concatenate(piece) for piece in zip(*pieces, strict=True)]
+
+
+def _members(
+    data: likelihood.Rotated,
+    basis: Eigenbasis | None,
+    h2: np.ndarray,
     blocks: Sequence[np.ndarray],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over each block's members of log p(y_i | y_-B), and of the same in sample, (N,)."""
-    sizes = np.array([len(block) for block in blocks])
-    starts = np.cumsum(sizes) - sizes
-    members = np.concatenate(blocks)
+) -> np.ndarray:
+    """`_log_terms` of every block's members, in the blocks' order, shape (3, nodes, members)."""
     df = data.df
-    mixed = np.full((3, len(members)), -np.inf)
+    ends = np.cumsum([len(block) for block in blocks])
+    out = np.empty((3, len(h2), ends[-1]))
     for part, w, H, g, Q in _chunks(data, basis, h2):
-        forms = np.empty((3, w.shape[1], len(members)))
-        for j, block in enumerate(blocks):
-            at = slice(starts[j], starts[j] + sizes[j])
+        for block, end in zip(blocks, ends, strict=True):
+            size = len(block)
+            here = out[:, part, end - size : end]
             for k in range(w.shape[1]):
                 M = _block(basis, w[:, k], block)
                 HH = H[block, k] @ H[block, k].T
                 inverse, inverse_M = np.linalg.inv(M - HH), np.linalg.inv(M)
                 residual, fitted = inverse @ g[block, k], inverse_M @ g[block, k]
-                rest = Q[k] - g[block, k] @ residual
-                scale = rest / (df - sizes[j]) * np.diagonal(inverse)
+                form = g[block, k] @ residual
+                scale = (Q[k] - form) / (df - size) * np.diagonal(inverse)
                 scale_in = Q[k] / df * np.diagonal(inverse_M @ (M + HH) @ inverse_M)
                 logdet = np.linalg.slogdet(M - HH)[1]
-                forms[0, k, at] = -_log_left_out(logdet, Q[k] - rest, sizes[j], df, Q[k])
-                forms[1, k, at] = forms[0, k, at] + _log_t(residual, scale, df - sizes[j])
-                forms[2, k, at] = _log_t(fitted, scale_in, df)
-        here = np.logaddexp.reduce(log_joint[part, None] + forms, axis=1)
-        mixed = np.logaddexp(mixed, here)
-    without, with_member, fitted = mixed
-    elpd = np.add.reduceat(with_member - without, starts)
-    lpd = np.add.reduceat(fitted - np.logaddexp.reduce(log_joint), starts)
-    return elpd, lpd
+                here[0, k] = -_log_left_out(logdet, form, size, df, Q[k])
+                here[1, k] = here[0, k] + _log_t(residual, scale, df - size)
+                here[2, k] = _log_t(fitted, scale_in, df)
+    return out
 
 
 def _log_left_out(logdet: Any, form: Any, size: Any, df: int, Q: Any) -> Any:

@@ -90,7 +90,7 @@ def compare(
         log), log10_bf (against the reference), prob (posterior probability), and
         max_pareto_k (NaN where the computation is exact). ``attrs``: verdict (a
         paragraph in words), bayes_factors (their prior, or why there are none), priors,
-        left_out, reference, high_pareto_k, and provenance.
+        left_out, reference, bf_reference, prior_probs, high_pareto_k, and provenance.
 
     Raises
     ------
@@ -135,9 +135,10 @@ def compare(
     table = arviz_stats.compare(found, method="pseudo-BMA", reference=reference, round_to="none")
     table["weight"] = _weights(found, weights).reindex(table.index)
     against = str(table.index[0]) if reference is None else reference
-    log_ml, why = _log_marginals(models, against, covariate_prior)
+    bf_against = _with_marginal(models, table.index) if reference is None else reference
+    log_ml, why = _log_marginals(models, bf_against, covariate_prior)
     table["log_ml"] = pd.Series(log_ml, dtype=np.float64).reindex(table.index)
-    table["log10_bf"] = (table["log_ml"] - table["log_ml"][against]) / _LN10
+    table["log10_bf"] = (table["log_ml"] - table["log_ml"][bf_against]) / _LN10
     table["prob"] = _probabilities(table["log_ml"], prior_probs)
     k = {
         name: np.nan if one.pareto_k is None else float(one.pareto_k.max())
@@ -152,6 +153,8 @@ def compare(
         "left_out": left_out,
         "seed": seed if isinstance(groups, int | np.integer) else "not used",
         "reference": against,
+        "bf_reference": bf_against,
+        "prior_probs": "equal" if prior_probs is None else dict(prior_probs),
         "bayes_factors": why,
         "priors": {name: _prior_in_words(model) for name, model in models.items()},
         "high_pareto_k": {name: ids for name, one in found.items() if (ids := _high_k(one))},
@@ -363,6 +366,12 @@ def _high_k(found: ELPDData) -> list[str]:
 # -- marginal likelihoods ------------------------------------------------------------------
 
 
+def _with_marginal(models: Mapping[str, Any], ranked: pd.Index) -> str:
+    """The best model that has a marginal likelihood, or the best of all if none has."""
+    lmms = [str(name) for name in ranked if isinstance(models[name], LMM)]
+    return lmms[0] if lmms else str(ranked[0])
+
+
 def _log_marginals(
     models: Mapping[str, Any], against: str, covariate_prior: str
 ) -> tuple[dict[str, float], str]:
@@ -527,9 +536,11 @@ def _bayes(table: pd.DataFrame) -> str:
     top = str(table.log_ml.idxmax())
     if table.prob.notna().all():
         second = str(table.log_ml.drop(top).idxmax())
+        p = float(table.prob[top])
+        probability = "above 0.999" if p > 0.999 else f"{p:.3f}"
         gap = (table.log_ml[top] - table.log_ml[second]) / _LN10
         return (
-            f"By marginal likelihood '{top}' has posterior probability {table.prob[top]:.3g}, with "
+            f"By marginal likelihood '{top}' has posterior probability {probability}, with "
             f"a log10 Bayes factor of {gap:.1f} over '{second}' ({table.attrs['bayes_factors']})."
         )
     return (

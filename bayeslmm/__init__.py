@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bayeslmm.association import lambda_gc, scan
     from bayeslmm.basis import Eigenbasis, eigenbasis, load_eigenbasis
     from bayeslmm.calibration import calibrate
+    from bayeslmm.comparison import compare
     from bayeslmm.designs import design, family_eigenvalues, unrelated_eigenvalues
     from bayeslmm.errors import InputError
     from bayeslmm.finemapping import FineMap, finemap
@@ -50,6 +51,7 @@ _HOME = {
     "SamplingWarning": "sampling",
     "calibrate": "calibration",
     "check_residuals": "residuals",
+    "compare": "comparison",
     "design": "designs",
     "eigenbasis": "basis",
     "family_eigenvalues": "designs",
@@ -84,6 +86,7 @@ __all__ = [
     "SamplingWarning",
     "calibrate",
     "check_residuals",
+    "compare",
     "datasets",
     "design",
     "eigenbasis",

@@ -156,8 +156,12 @@ class Terms:
     L: np.ndarray
 
 
-def terms(data: Rotated, h2: np.ndarray) -> Terms:
-    """Evaluate the pieces of the likelihood at each of h2, shape (G,), O(n c^2) each."""
+def terms(data: Rotated, h2: np.ndarray, *, precision: np.ndarray | None = None) -> Terms:
+    """Evaluate the pieces of the likelihood at each of h2, shape (G,), O(n c^2) each.
+
+    With `precision`, shape (c,), the orthonormal covariates' coefficients have independent
+    normal priors of variance s2 / precision; it is added to the diagonal of A.
+    """
     h2 = np.minimum(np.atleast_1d(np.asarray(h2, dtype=np.float64)), LARGEST_H2)
     c = data.C.shape[1]
     rows, cols = np.tril_indices(c)
@@ -176,6 +180,8 @@ def terms(data: Rotated, h2: np.ndarray) -> Terms:
     A = np.zeros((G, c, c))
     A[:, rows, cols] = sums[:, : len(rows)]
     A[:, cols, rows] = sums[:, : len(rows)]
+    if precision is not None:
+        A[:, range(c), range(c)] += precision
     g = sums[:, len(rows) :]
     L = np.linalg.cholesky(A)
     half = np.linalg.solve(L, g[..., None])[..., 0]

@@ -30,7 +30,10 @@ from bayeslmm.relatedness import GRM, HasGRM, as_grm
 if TYPE_CHECKING:
     import pymc as pm
     import xarray as xr
+    from arviz_stats.utils import ELPDData
 
+    from bayeslmm.comparison import Groups
+    from bayeslmm.evidence import Evidence
     from bayeslmm.finemapping import FineMap
     from bayeslmm.heritability import H2Report
     from bayeslmm.intervals import Nodes
@@ -270,14 +273,14 @@ class LMM:
         other._design = replace(self._design, y=values)
         return other
 
-    def with_covariates(self, table: pd.DataFrame) -> LMM:
-        """The same model with further covariates, such as SNPs to condition on.
+    def with_covariates(self, table: pd.DataFrame | pd.Series) -> LMM:
+        """The same model with further covariates, such as principal components.
 
         The basis is shared. Samples are matched by id; others may be in the table too.
 
         Parameters
         ----------
-        table : DataFrame, shape (>= n, k)
+        table : DataFrame, shape (>= n, k), or Series
             Numbers, one column per covariate, indexed by sample id.
 
         Raises
@@ -295,6 +298,7 @@ class LMM:
         >>> model.with_covariates(pd.DataFrame({"rs1": [0, 1, 2, 1, 0]})).formula
         'y ~ 1 + rs1'
         """
+        table = table.to_frame() if isinstance(table, pd.Series) else table
         _ = self.basis  # made once, then shared
         other = copy(self)
         for made in ("rotated", "contrast_eigenvalues", "_h2_nodes"):
@@ -313,6 +317,25 @@ class LMM:
             other.__dict__.pop(made, None)
         other._kernel = kernel
         return other
+
+    def with_snps(self, snps: str | Iterable[str], genotypes: Genotypes | None = None) -> LMM:
+        """The same model with the centred dosages of SNPs as covariates, of flat prior.
+
+        Parameters
+        ----------
+        snps : str or sequence of str
+            Variant ids.
+        genotypes : Genotypes, optional
+            Where they are looked up; by default the genotypes of the kernel.
+        """
+        from bayeslmm.snps import selected_snps
+
+        found = selected_snps(self, snps, genotypes)
+        return self.with_covariates(pd.DataFrame(found.x, self.ids, found.ids))
+
+    def without_kernel(self) -> LMM:
+        """The same model of the same samples without genetics: linear regression."""
+        return self.with_kernel(None)
 
     @property
     def has_kernel(self) -> bool:
@@ -1020,6 +1043,60 @@ class LMM:
                 f"({len(ids)}, {self.C.shape[1] - 1}): {listing(self.C.columns[1:], 20)}."
             )
         return np.column_stack([np.ones(len(ids)), given])
+
+    # -- comparison ------------------------------------------------------------------------
+
+    def loo(self, groups: Groups = None, *, joint: bool = True, seed: int = 0) -> ELPDData:
+        """Expected log predictive density of left-out samples, exact.
+
+        Parameters
+        ----------
+        groups : None, Series, array (n,) or int, optional
+            What is left out at a time: one sample, all of a group (labels by sample id,
+            or in the order of `ids`), or one of so many random folds. See
+            `bayeslmm.compare`, which puts models side by side.
+        joint : bool
+            Whether a group is scored by the joint density of its members, or by the sum
+            of each member's given the other groups.
+        seed : int
+            For random folds.
+
+        Returns
+        -------
+        ELPDData
+            ArviZ's: elpd, se, p, elpd_i (by sample or group).
+        """
+        from bayeslmm.comparison import loo
+
+        return loo(self, groups, joint=joint, seed=seed)
+
+    def evidence(self, *, rope: float = 0.02, replicates: int = 10_000, seed: int = 0) -> Evidence:
+        """Evidence for h2 > 0: Bayes factor and exact restricted likelihood-ratio test.
+
+        Parameters
+        ----------
+        rope : float
+            Region of practical equivalence: h2 below it is as good as none.
+        replicates : int
+            Simulations of h2 = 0 for the exact p-value.
+        seed : int
+            For these.
+
+        Returns
+        -------
+        Evidence
+            log10_bf (with the model's prior on h2, a point mass at 0 left aside), its
+            values for other priors, p_below_rope, rlrt, p_exact, p_mixture.
+
+        References
+        ----------
+        Crainiceanu CM, Ruppert D (2004). Likelihood ratio tests in linear mixed models
+        with one variance component. J R Stat Soc B 66:165.
+        doi:10.1111/j.1467-9868.2004.00438.x
+        """
+        from bayeslmm.evidence import evidence
+
+        return evidence(self, rope=rope, replicates=replicates, seed=seed)
 
     # -- the genome ------------------------------------------------------------------------
 

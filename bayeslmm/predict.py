@@ -275,7 +275,10 @@ def _training_genotypes(grm: GRM) -> Genotypes:
 
 def _factor(grm: GRM, block: CenteredBlock) -> np.ndarray:
     """What turns centred dosages into those that the kernel was made of, shape (b,)."""
-    return standardizing_factor(block, grm.scale)  # type: ignore[arg-type]
+    factor = standardizing_factor(block, grm.scale)
+    return (
+        factor if grm.weights is None else factor * np.sqrt(grm.weights[block.start : block.stop])
+    )
 
 
 def _align(training: Genotypes, new: Genotypes) -> tuple[Genotypes, np.ndarray]:

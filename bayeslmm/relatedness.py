@@ -21,8 +21,9 @@ from bayeslmm.progress import log, map_ahead, track
 if TYPE_CHECKING:
     from bayeslmm.basis import Eigenbasis
 
-Scale = Literal["standardized", "centered", "empirical"]
-SCALES = ("standardized", "centered", "empirical")
+Scale = Literal["standardized", "centered", "empirical", "dominance"]
+SCALES = ("standardized", "centered", "empirical", "dominance")
+_WEIGHTED = ", weighted"
 _BASES_KEPT = 8
 # Blocks that are summed in the precision of their products before the float64 sum.
 _BLOCKS_PER_SUM = 4
@@ -43,7 +44,8 @@ class GRM:
     n_variants : int
         Variants that went into it; 0 if unknown.
     scale : str
-        "standardized", "centered", "empirical", or "given" for a matrix from elsewhere.
+        "standardized", "centered", "empirical", "dominance", with ", weighted" after it
+        if variants had weights; or "given" for a matrix from elsewhere.
     parts : dict
         Per chromosome the sum Z Z' (n, n) of its variants and their number, if asked
         for; what `loco` subtracts.
@@ -55,6 +57,8 @@ class GRM:
         Where the matrix comes from.
     genotypes : Genotypes or None
         What it was made of, for the prediction of new samples.
+    weights : ndarray, shape (m,), or None
+        Weights of its variants, of mean 1 over those used.
 
     Raises
     ------
@@ -81,6 +85,7 @@ class GRM:
     info: dict[str, Any] = field(default_factory=dict, repr=False)
     cache_folder: Path | None = field(default=None, repr=False)
     genotypes: Genotypes | None = field(default=None, repr=False)
+    weights: np.ndarray | None = field(default=None, repr=False)
     _bases: OrderedDict[tuple[bool, str], Eigenbasis] = field(
         default_factory=OrderedDict, repr=False
     )
@@ -219,6 +224,7 @@ def grm(
     *,
     scale: Scale = "standardized",
     variants: Iterable[str] | np.ndarray | None = None,
+    weights: pd.Series | np.ndarray | None = None,
     by_chrom: bool = False,
     pairwise: bool = False,
     dtype: Literal["float32", "float64"] = "float32",
@@ -231,7 +237,12 @@ def grm(
 
     - ``standardized``: :math:`(x - 2p) / \sqrt{2p(1-p)}` (Yang et al. 2011, GCTA);
     - ``centered``: :math:`x - 2p` (GEMMA ``-gk 1``);
-    - ``empirical``: :math:`(x - 2p) / \mathrm{sd}(x)` (GEMMA ``-gk 2``).
+    - ``empirical``: :math:`(x - 2p) / \mathrm{sd}(x)` (GEMMA ``-gk 2``);
+    - ``dominance``: -p/q, 1, -q/p for x = 0, 1, 2, with q = 1 - p: orthogonal to the
+      additive coding under Hardy-Weinberg proportions (Vitezica et al. 2013; Zhu et al.
+      2015; GCTA ``--make-grm-d``). Needs called genotypes, not imputed dosages.
+
+    With weights w, :math:`K = \sum_j w_j z_j z_j' / \sum_j w_j`.
 
     Missing dosages are set to the variant's mean, 0 in Z. Monomorphic variants are
     left out and counted.
@@ -241,9 +252,12 @@ def grm(
     genotypes : Genotypes, path or array (n, m)
         Where the dosages come from.
     scale : str
-        One of the three above.
+        One of the four above.
     variants : variant ids or boolean array, optional
         Variants to use; all by default.
+    weights : Series (by variant id) or array (m,), optional
+        Weights of the variants used, not negative: for instance of LDAK, or
+        [2p(1-p)]^(1 + alpha) for a model of effects by frequency.
     by_chrom : bool
         Keep each chromosome's sum, so that `GRM.loco` needs no second pass. Takes
         one n x n matrix of `dtype` per chromosome.
@@ -264,12 +278,21 @@ def grm(
     Raises
     ------
     InputError
-        For an unknown scale, no polymorphic variant, or too little memory.
+        For an unknown scale, no polymorphic variant, weights that do not fit, dosages
+        that are no genotypes (dominance), or too little memory.
 
     References
     ----------
     Yang J, Lee SH, Goddard ME, Visscher PM (2011). GCTA: a tool for genome-wide
     complex trait analysis. Am J Hum Genet 88:76. doi:10.1016/j.ajhg.2010.11.011
+    Vitezica ZG, Varona L, Legarra A (2013). On the additive and dominant variance and
+    covariance of individuals within the genomic selection scope. Genetics 195:1223.
+    doi:10.1534/genetics.113.155176
+    Zhu Z et al. (2015). Dominance genetic variation contributes little to the missing
+    heritability for human complex traits. Am J Hum Genet 96:377.
+    doi:10.1016/j.ajhg.2015.01.001
+    Speed D et al. (2012). Improved heritability estimation from genome-wide SNPs. Am J
+    Hum Genet 91:1011. doi:10.1016/j.ajhg.2012.10.010
 
     Examples
     --------
@@ -281,15 +304,23 @@ def grm(
            [-0.296,  0.37 , -0.074],
            [-0.407, -0.074,  0.481]])
     """
+    if scale.endswith(_WEIGHTED):
+        raise InputError(
+            "The matrix of a part of the variants is not remade with weights (LOCO and its like): "
+            "use a kernel without weights there."
+        )
     if scale not in SCALES:
         raise InputError(f"scale='{scale}' is unknown; expected one of {listing(SCALES)}.")
     if dtype not in ("float32", "float64"):
         raise InputError(f"dtype='{dtype}' is unknown; expected 'float32' or 'float64'.")
     if by_chrom and pairwise:
         raise InputError("by_chrom and pairwise cannot be combined: LOCO divides by m.")
+    if weights is not None and (by_chrom or pairwise):
+        raise InputError("Weights cannot be combined with by_chrom or pairwise, which divide by m.")
     genotypes = as_genotypes(genotypes)
     if variants is not None:
         genotypes = genotypes.select(variants=variants)
+    weight = None if weights is None else _weights(weights, genotypes)
     n = genotypes.n_samples
     kind = np.dtype(dtype)
     runs = _runs(genotypes, by_chrom, block_size)
@@ -301,12 +332,16 @@ def grm(
     total = np.zeros((n, n), order="F")
     absent_pairs = np.zeros((n, n), order="F") if pairwise else None
     parts: dict[str, tuple[np.ndarray, int]] = {}
-    n_used = 0
+    n_used, weight_used = 0, 0.0
 
     def prepare(job: tuple[Genotypes, tuple[int, int]]) -> tuple[CenteredBlock, np.ndarray]:
         view, span = job
         block = view.centered_block(*span, dtype=kind)
-        return block, _standardize(block, scale)
+        used = _standardize(block, scale, view.name)
+        if weight is not None:
+            used &= weight[slice(*span)] > 0
+            block.x[:] *= np.sqrt(weight[slice(*span)])[:, None].astype(kind)
+        return block, used
 
     jobs = [(view, span) for _, view, spans in runs for span in spans]
     blocks = iter(track(map_ahead(prepare, jobs), "GRM", total=len(jobs), show=progress))
@@ -317,6 +352,8 @@ def grm(
             block, used = next(blocks)
             partial = _add_outer(block.x, partial)
             used_here += int(used.sum())
+            if weight is not None:
+                weight_used += float(weight[block.start : block.stop][used].sum())
             if absent_pairs is not None and block.missing is not None:
                 absent_pairs += _absent_pairs(block, used)
         assert partial is not None
@@ -344,10 +381,11 @@ def grm(
             )
         matrix /= counts
     else:
-        matrix /= n_used
+        matrix /= n_used if weight is None else weight_used
     dropped = genotypes.n_variants - n_used
     if dropped:
-        log.info("GRM: %s monomorphic variants left out, %s used.", f"{dropped:,}", f"{n_used:,}")
+        without = "monomorphic variants" if weight is None else "monomorphic or weightless variants"
+        log.info("GRM: %s %s left out, %s used.", f"{dropped:,}", without, f"{n_used:,}")
     info = {
         "genotypes": genotypes.name,
         "n_monomorphic": dropped,
@@ -358,13 +396,39 @@ def grm(
         matrix,
         genotypes.samples.index,
         n_used,
-        scale,
+        scale if weight is None else scale + _WEIGHTED,
         parts,
         counts,
         genotypes.labelled,
         info,
         genotypes=genotypes,
+        weights=None if weight is None else weight * (n_used / weight_used),
     )
+
+
+def _weights(weights: pd.Series | np.ndarray, genotypes: Genotypes) -> np.ndarray:
+    """Weights of the variants in their order, shape (m,)."""
+    ids = genotypes.variants.id.astype(str)
+    if isinstance(weights, pd.Series):
+        index = weights.index.astype(str)
+        absent = ids[~ids.isin(index)]
+        if len(absent) or index.has_duplicates:
+            problem = (
+                f"lack {len(absent):,} of {len(ids):,} variants: {listing(absent)}"
+                if len(absent)
+                else f"name variants twice: {listing(index[index.duplicated()].unique())}"
+            )
+            raise InputError(f"The weights {problem}.")
+        weights = weights.set_axis(index).loc[ids].to_numpy()
+    values = np.asarray(weights, dtype=np.float64)
+    if values.shape != (len(ids),):
+        raise InputError(
+            f"The weights have shape {values.shape}, but {len(ids):,} variants are used. Use a "
+            "Series with variant ids as its index."
+        )
+    if not np.isfinite(values).all() or (values < 0).any() or not values.any():
+        raise InputError("Weights of variants must be finite, none below 0, and not all 0.")
+    return values
 
 
 class HasGRM(Protocol):
@@ -409,8 +473,20 @@ def _runs(genotypes: Genotypes, by_chrom: bool, block_size: int | None) -> list[
     ]
 
 
-def standardizing_factor(block: CenteredBlock, scale: Scale) -> np.ndarray:
-    """What turns a block's centred dosages into rows of Z', shape (b,); 0 if monomorphic."""
+def standardizing_factor(block: CenteredBlock, scale: str) -> np.ndarray:
+    """What turns a block's centred dosages into rows of Z', shape (b,); 0 if monomorphic.
+
+    Raises
+    ------
+    InputError
+        If Z is no multiple of the dosages: dominance.
+    """
+    scale = scale.removesuffix(_WEIGHTED)
+    if scale == "dominance":
+        raise InputError(
+            "The kernel codes dominance: it gives no additive effects of SNPs, and new samples are "
+            "not related to it here. Predict with an additive kernel."
+        )
     if scale == "standardized":
         variance = 2 * block.eaf * (1 - block.eaf)
     elif scale == "empirical":
@@ -421,15 +497,39 @@ def standardizing_factor(block: CenteredBlock, scale: Scale) -> np.ndarray:
         return np.where(block.sum_sq > 0, 1 / np.sqrt(variance), 0)
 
 
-def _standardize(block: CenteredBlock, scale: Scale) -> np.ndarray:
+def _standardize(block: CenteredBlock, scale: Scale, name: str) -> np.ndarray:
     """Scale a centred block's rows in place; returns which variants are polymorphic."""
     polymorphic = block.sum_sq > 0
+    if scale == "dominance":
+        _code_dominance(block, name)
+        block.x[~polymorphic] = 0
+        return polymorphic
     factor = standardizing_factor(block, scale)
     if not polymorphic.all():
         block.x[~polymorphic] = 0
     if scale != "centered":
         np.multiply(block.x, factor[:, None].astype(block.x.dtype), out=block.x)
     return polymorphic
+
+
+def _code_dominance(block: CenteredBlock, name: str) -> None:
+    """Replace centred genotypes 0, 1, 2 by -p/q, 1, -q/p in place, missing ones by 0."""
+    p = np.nan_to_num(block.eaf)[:, None]
+    genotype = block.x + (2 * p).astype(block.x.dtype)
+    called = np.rint(genotype)
+    off = np.abs(genotype - called) > 1e-3
+    if block.missing is not None:
+        off &= ~block.missing
+    if off.any():
+        raise InputError(
+            f"{name}: a dominance matrix needs genotypes 0, 1, 2, but dosage "
+            f"{genotype[off][0]:.3g} is between them. Use called genotypes."
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        homozygous, carrier = -p / (1 - p), -(1 - p) / p
+    block.x[:] = np.where(called == 0, homozygous, np.where(called == 1, 1.0, carrier))
+    if block.missing is not None:
+        block.x[block.missing] = 0
 
 
 def _add_outer(rows: np.ndarray, total: np.ndarray | None = None) -> np.ndarray:

@@ -392,3 +392,105 @@ def test_existing_files_are_kept_unless_asked(kernel, tmp_path):
     assert (tmp_path / "x.cXX.txt").read_text() == "mine"
     write_gemma(kernel, tmp_path / "x.cXX.txt", overwrite=True)
     assert read_grm(tmp_path / "x.cXX.txt").matrix.shape == (6, 6)
+
+
+# -- dominance and weights -----------------------------------------------------------------
+
+
+def dominance(x):
+    """Z of Zhu et al. (2015), genotype by genotype, and which variants vary."""
+    p = np.nansum(x, 0) / np.maximum((~np.isnan(x)).sum(0), 1) / 2
+    z = np.zeros(x.shape)
+    varies = np.array([len(np.unique(col[~np.isnan(col)])) > 1 for col in x.T])
+    for j in np.flatnonzero(varies):
+        for g, coded in ((0, 0), (1, 2 * p[j]), (2, 4 * p[j] - 2)):
+            z[x[:, j] == g, j] = (coded - 2 * p[j] ** 2) / (2 * p[j] * (1 - p[j]))
+    return z, varies, p
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
+def test_dominance_against_the_definition(genotypes, dosage, dtype, tolerance):
+    z, varies, p = dominance(dosage)
+    found = grm(genotypes, scale="dominance", dtype=dtype)
+    np.testing.assert_allclose(found.matrix, z @ z.T / varies.sum(), rtol=tolerance, atol=tolerance)
+    assert found.scale == "dominance"
+    # Vitezica et al. (2013): not divided by 2pq, but by the sum of its squares.
+    het = 2 * p * (1 - p)
+    w = z * het
+    vitezica = w @ w.T / (het**2)[varies].sum()
+    weighted = grm(genotypes, scale="dominance", weights=het**2, dtype=dtype)
+    np.testing.assert_allclose(weighted.matrix, vitezica, rtol=tolerance, atol=tolerance)
+
+
+def test_dominance_is_orthogonal_under_hardy_weinberg():
+    x = np.repeat([0.0, 1.0, 2.0], [49, 42, 9])[:, None]
+    z = dominance(x)[0][:, 0]
+    assert z.mean() == pytest.approx(0)
+    assert z.var() == pytest.approx(1)
+    assert z @ x[:, 0] == pytest.approx(0)
+    found = grm(x, scale="dominance", dtype="float64")
+    np.testing.assert_allclose(found.matrix, np.outer(z, z), atol=1e-12)
+
+
+def test_dominance_needs_genotypes_and_predicts_nobody(rng):
+    x = rng.integers(0, 3, size=(30, 60)).astype(float)
+    kernel = grm(Genotypes.from_array(x, [f"i{i}" for i in range(30)]), scale="dominance")
+    y = pd.Series(rng.normal(size=20), [f"i{i}" for i in range(20)])
+    lmm = bl.LMM(y, kernel=kernel)
+    assert len(lmm.random_effects(samples="all")) == 30
+    with pytest.raises(InputError, match="codes dominance"):
+        lmm.snp_effects()
+    x[3, 4] = 0.4
+    with pytest.raises(InputError, match=r"needs genotypes 0, 1, 2, but dosage 0\.4"):
+        grm(x, scale="dominance")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_weights_against_the_definition(genotypes, dosage, scale, rng):
+    z, varies = standardised(dosage, scale)
+    w = rng.uniform(size=50)
+    w[10:20] = 0
+    expected = (z * w) @ z.T / w[varies].sum()
+    found = grm(genotypes, scale=scale, weights=w, dtype="float64", block_size=7)
+    np.testing.assert_allclose(found.matrix, expected, rtol=0, atol=1e-12)
+    assert (found.scale, found.n_variants) == (f"{scale}, weighted", (varies & (w > 0)).sum())
+    by_id = pd.Series(w, genotypes.variants.id).sample(frac=1, random_state=1)
+    again = grm(genotypes, scale=scale, weights=by_id, dtype="float64")
+    np.testing.assert_allclose(again.matrix, expected, rtol=0, atol=1e-12)
+    some = genotypes.variants.id.iloc[20:40]
+    part = grm(genotypes, scale=scale, weights=by_id, variants=list(some), dtype="float64")
+    inside = np.arange(50)[20:40]
+    expected = (z[:, inside] * w[inside]) @ z[:, inside].T / w[inside][varies[inside]].sum()
+    np.testing.assert_allclose(part.matrix, expected, rtol=0, atol=1e-12)
+
+
+def test_equal_weights_change_nothing(genotypes, dosage):
+    found = grm(genotypes, weights=np.full(50, 3.0), dtype="float64")
+    np.testing.assert_allclose(found.matrix, dense(dosage, "standardized"), rtol=0, atol=1e-13)
+
+
+def test_effects_of_weighted_snps_add_up_to_the_random_effects(rng):
+    x = rng.integers(0, 3, size=(40, 60)).astype(float)
+    genotypes = Genotypes.from_array(x, [f"i{i}" for i in range(40)])
+    kernel = grm(genotypes, weights=rng.uniform(size=60), dtype="float64")
+    lmm = bl.LMM(pd.Series(rng.normal(size=40) + x[:, 0], genotypes.samples.index), kernel=kernel)
+    tree = lmm.posterior(100, seed=1)
+    u = x @ lmm.snp_effects(tree).effect.to_numpy()
+    expected = lmm.random_effects(tree).u_mean.to_numpy()
+    np.testing.assert_allclose(u - u.mean(), expected - expected.mean(), atol=1e-8)
+
+
+def test_weights_that_do_not_fit(genotypes):
+    with pytest.raises(InputError, match=r"weights lack 50 of 50 variants: 'rs0'"):
+        grm(genotypes, weights=pd.Series([1.0], index=["other"]))
+    with pytest.raises(InputError, match="name variants twice: 'rs0'"):
+        grm(genotypes, weights=pd.Series(1.0, [*genotypes.variants.id, "rs0"]))
+    with pytest.raises(InputError, match=r"have shape \(3,\), but 50 variants"):
+        grm(genotypes, weights=np.ones(3))
+    for bad in (np.full(50, -1.0), np.zeros(50), np.full(50, np.nan)):
+        with pytest.raises(InputError, match="finite, none below 0, and not all 0"):
+            grm(genotypes, weights=bad)
+    with pytest.raises(InputError, match="cannot be combined with by_chrom"):
+        grm(genotypes, weights=np.ones(50), by_chrom=True)
+    with pytest.raises(InputError, match="not remade with weights"):
+        grm(genotypes, scale="standardized, weighted")

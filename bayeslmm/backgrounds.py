@@ -101,6 +101,12 @@ def chromosome_kernels(
             "model's kernel does not know its variants: give LMM the result of bl.grm(genotypes), "
             "or make it with by_chrom=True before it is saved."
         )
+    if source.pair_counts is not None or source.weights is not None:
+        raise InputError(
+            f"background='{background}' takes a chromosome's sum out of that of all variants, but "
+            "this relatedness matrix is divided by pairs (pairwise=True) or weighted: make one "
+            "with bl.grm(genotypes)."
+        )
     known = (
         list(source.parts) if source.parts else list(pd.unique(source.genotypes.variants.chrom))  # type: ignore[union-attr]
     )

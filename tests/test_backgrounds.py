@@ -181,6 +181,9 @@ def test_unknown_backgrounds_and_chromosomes_are_refused():
         bl.LMM(y, kernel=alone).scan(one, background="loco")
     with pytest.raises(InputError, match="does not know its variants"):
         bl.LMM(y, kernel=K.matrix).scan(genotypes, background="loco")
+    for odd in (bl.grm(genotypes, pairwise=True), bl.grm(genotypes, weights=np.arange(60) + 1.0)):
+        with pytest.raises(InputError, match="divided by pairs"):
+            bl.LMM(y, kernel=odd).scan(genotypes, background="loco")
     with pytest.raises(InputError, match="needs a kernel"):
         bl.LMM(y).scan(genotypes, background="loco")
 

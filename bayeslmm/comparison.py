@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from math import lgamma, log, pi
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,16 +12,19 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm import likelihood
+from bayeslmm.conditional import Conditional
 from bayeslmm.errors import InputError, listing
 from bayeslmm.leave_out import leave_out
 from bayeslmm.lmm import LMM
 from bayeslmm.provenance import provenance
 from bayeslmm.quadrature import unit_density
+from bayeslmm.snps import selected_snps
 
 if TYPE_CHECKING:
     import xarray as xr
     from arviz_stats.utils import ELPDData
 
+type Refit = tuple[LMM, Callable[[LMM], xr.DataTree]]
 type Groups = pd.Series | Iterable[Any] | int | None
 _LN10 = log(10)
 # Squared cosine of an angle between two designs from which on a direction is common.
@@ -40,6 +43,7 @@ def compare(
     prior_probs: Mapping[str, float] | None = None,
     covariate_prior: Literal["flat", "unit_information"] = "flat",
     weights: str = "stacking",
+    refit: Mapping[str, Refit] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     r"""Compare models of one phenotype by what they predict, and by Bayes factors.
@@ -77,6 +81,11 @@ def compare(
         and gives the rest, orthogonal to them, N(0, n s2 (X'X)^-1).
     weights : {"stacking", "pseudo-BMA", "BB-pseudo-BMA"}
         How `weight` is found.
+    refit : mapping of str to (LMM, callable), optional
+        For models that are draws: their LMM, and what samples from such a model, as
+        ``(lmm, lambda model: model.sample(snps=...))``. Samples too influential for
+        PSIS are then left out in earnest, one sampling each: the model given has an
+        effect of its own for that sample, which is to be without it.
     seed : int
         For random folds.
 
@@ -90,7 +99,8 @@ def compare(
         log), log10_bf (against the reference), prob (posterior probability), and
         max_pareto_k (NaN where the computation is exact). ``attrs``: verdict (a
         paragraph in words), bayes_factors (their prior, or why there are none), priors,
-        left_out, reference, bf_reference, prior_probs, high_pareto_k, and provenance.
+        left_out, reference, bf_reference, prior_probs, high_pareto_k (samples for which
+        PSIS is not to be trusted), refitted, and provenance.
 
     Raises
     ------
@@ -129,9 +139,18 @@ def compare(
     import arviz_stats
 
     _check_choices(models, reference, prior_probs, covariate_prior, weights)
+    unknown = [name for name in refit or {} if isinstance(models.get(name), LMM | None)]
+    if unknown:
+        raise InputError(
+            f"refit names {listing(unknown)}: no model of draws has this name. An LMM is exact, "
+            "and needs none."
+        )
     ids = _common_samples(models)
     labels = _labels(groups, ids, seed)
     found = {name: _elpd(name, model, labels, ids, joint) for name, model in models.items()}
+    again = {name: _high_k(found[name]) for name in refit or {}}
+    for name, (model, sample) in (refit or {}).items():
+        found[name] = _refitted(found[name], model, sample, again[name])
     table = arviz_stats.compare(found, method="pseudo-BMA", reference=reference, round_to="none")
     table["weight"] = _weights(found, weights).reindex(table.index)
     against = str(table.index[0]) if reference is None else reference
@@ -141,7 +160,7 @@ def compare(
     table["log10_bf"] = (table["log_ml"] - table["log_ml"][bf_against]) / _LN10
     table["prob"] = _probabilities(table["log_ml"], prior_probs)
     k = {
-        name: np.nan if one.pareto_k is None else float(one.pareto_k.max())
+        name: np.nan if one.pareto_k is None else float(one.pareto_k.max(skipna=True))
         for name, one in found.items()
     }
     table["max_pareto_k"] = pd.Series(k).reindex(table.index)
@@ -158,6 +177,7 @@ def compare(
         "bayes_factors": why,
         "priors": {name: _prior_in_words(model) for name, model in models.items()},
         "high_pareto_k": {name: ids for name, one in found.items() if (ids := _high_k(one))},
+        "refitted": {name: samples for name, samples in again.items() if samples},
     }
     table.attrs["verdict"] = _verdict(table)
     return table
@@ -338,6 +358,40 @@ def _psis(name: str, tree: xr.DataTree) -> ELPDData:
         # Said in the table, with the samples' names.
         warnings.filterwarnings("ignore", "Estimated shape parameter of Pareto", UserWarning)
         return arviz_stats.loo(tree, var_name="y", pointwise=True)
+
+
+def _refitted(
+    found: ELPDData, model: LMM, sample: Callable[[LMM], xr.DataTree], samples: list[str]
+) -> ELPDData:
+    """The same with some samples left out by sampling again.
+
+    An effect of its own, as wide as the covariates' prior, makes a sample say nothing about
+    the rest. Given each draw, the others predict it as in `bayeslmm.conditional`.
+    """
+    elpd_i, pareto_k = found.elpd_i.copy(), found.pareto_k.copy()
+    for name in samples:
+        own = pd.Series((model.ids == name).astype(float), model.ids, name="left_out")
+        tree = sample(model.with_covariates(own))
+        draws = tree["posterior"].dataset.isel(covariate=slice(0, -1))
+        data = tree["constant_data"].dataset
+        snps = selected_snps(model, None)
+        if "X" in data:
+            columns = {"ids": list(data.snp.to_numpy()), "x": data.X.to_numpy()}
+            snps = replace(snps, **columns)
+        position = int(model.ids.get_loc(name))
+        values = Conditional(model, draws, snps).log_likelihood()[:, position]
+        elpd_i.loc[{"sample": name}] = np.logaddexp.reduce(values) - np.log(len(values))
+        pareto_k.loc[{"sample": name}] = np.nan
+    gained = float((elpd_i - found.elpd_i).sum())
+    return replace(
+        found,
+        elpd_i=elpd_i,
+        pareto_k=pareto_k,
+        elpd=found.elpd + gained,
+        p=found.p - gained,
+        se=float(np.sqrt(elpd_i.size * np.var(elpd_i.to_numpy()))),
+        warning=False,
+    )
 
 
 def _weights(found: Mapping[str, ELPDData], weights: str) -> pd.Series:

@@ -1,3 +1,5 @@
+import warnings
+
 import dense
 import numpy as np
 import pandas as pd
@@ -503,3 +505,41 @@ def test_what_cannot_be_compared():
         bl.compare({"a": lmm, "b": lmm.posterior(40, seed=1)})
     with pytest.raises(InputError, match="model 'b' is draws"):
         bl.compare({"a": lmm, "b": draws(lmm)}, groups=4)
+
+
+# -- samples left out in earnest -------------------------------------------------------------------
+
+
+def test_influential_samples_are_sampled_again():
+    """One outlier of 12 sd: PSIS fails there, refits agree with the exact answer."""
+    rng = np.random.default_rng(3)
+    n = 60
+    x = rng.binomial(2, 0.4, size=(n, 150)).astype(float)
+    y = rng.normal(size=n)
+    y[7] = 12.0
+    lmm = bl.LMM(y, kernel=bl.grm(x))
+
+    def draw(model):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", bl.SamplingWarning)
+            return model.sample(draws=1500, seed=1)
+
+    models = {"draws": draw(lmm), "exact": lmm}
+    plain = bl.compare(models)
+    assert plain.attrs["high_pareto_k"]["draws"] == ["7"]
+    found = bl.compare(models, refit={"draws": (lmm, draw)})
+    assert found.attrs["refitted"] == {"draws": ["7"]}
+    assert "draws" not in found.attrs["high_pareto_k"]
+    # The prior of the draws differs a little: half-t on sd, a wide normal on the intercept.
+    gap = abs(found.elpd["draws"] - found.elpd["exact"])
+    assert gap < 0.5
+    assert gap < abs(plain.elpd["draws"] - plain.elpd["exact"])
+
+
+def test_refit_of_an_lmm_is_refused():
+    rng = np.random.default_rng(1)
+    x = rng.binomial(2, 0.4, size=(30, 50)).astype(float)
+    lmm = bl.LMM(rng.normal(size=30), kernel=bl.grm(x))
+    models = {"a": lmm, "b": lmm.without_kernel()}
+    with pytest.raises(InputError, match="no model of draws has this name"):
+        bl.compare(models, refit={"a": (lmm, lambda model: model.sample())})

@@ -934,7 +934,9 @@ class RepeatedLMM:
             ids = self._kernel.samples
         else:
             ids = pd.Index([str(sample) for sample in samples], dtype="str")
-        like: Any = SimpleNamespace(basis=self.basis, ids=self.individuals, _kernel=self._kernel)
+        kernel = self._kernel
+        known = kernel.grm if isinstance(kernel, Eigenbasis) else kernel
+        like: Any = SimpleNamespace(basis=self.basis, ids=self.individuals, grm=known)
         cross = predict.kernel_samples(like, ids)
         S = np.asarray(self.basis.values)
         cutoff = 1e-10 * S[0]

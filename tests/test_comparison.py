@@ -421,7 +421,7 @@ def test_covariates_and_snps_added():
     assert list(lmm.C.columns) == ["Intercept"]
     assert lmm.without_kernel().basis is None
     assert list(lmm.without_kernel().ids) == list(lmm.ids)
-    with pytest.raises(InputError, match="missing for 1 of 160 analysed samples: 's7'"):
+    with pytest.raises(InputError, match="lack 1 of 160 analysed samples: 's7'"):
         lmm.with_covariates(table.age.drop("s7"))
     with pytest.raises(InputError, match="named twice: 'age'"):
         added.with_covariates(table.age)

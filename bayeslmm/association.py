@@ -624,6 +624,7 @@ def _by_chromosome(
                 columns[name] = np.empty(len(chroms), dtype=values.dtype)
             columns[name][here] = values
         accounts.append(kernel.account | {"h2": scanner.h2})
+        del one, scanner, kernel  # n x n matrices: gone before the next chromosome's are made
     return [columns], accounts
 
 

@@ -349,7 +349,8 @@ def _locate(
     center = float(np.clip(start, low, high))
     left, right = LOG_RANGE  # what the optimum is known to lie between
     step = half_width
-    for last in (*[False] * 40, True):
+    moves = 40
+    while True:
         at = center + half_width * chebyshev(nodes)
         weights = _cholesky_weights(data, K, at, skip_intercept=skip_intercept)
         t, best = maximise_on_nodes(_profile(data, weights, "reml"), np.ones(1))
@@ -364,10 +365,10 @@ def _locate(
         if not left < moved < right:
             moved = 0.5 * (left + right)
         moved = float(np.clip(moved, low, high))
-        if last or abs(t[0]) <= 0.5 or abs(moved - center) < 0.1 * half_width:
-            break
-        center = moved
-    return _Located(weights, center, found, float(best[0]))
+        if moves == 0 or abs(t[0]) <= 0.5 or abs(moved - center) < 0.1 * half_width:
+            return _Located(weights, center, found, float(best[0]))
+        center, moves = moved, moves - 1
+        del weights  # the factors are as large as the matrix: not twice at a time
 
 
 class CholeskyScanner(Scanner):

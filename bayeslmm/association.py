@@ -55,6 +55,8 @@ type Background = Literal["all", "loco", "rest+chrom"]
 BACKGROUNDS = ("all", "loco", "rest+chrom")
 
 TESTS = ("wald", "lrt", "score", "p3d", "bayes")
+# The widest window in which the trial points of the search lie close enough.
+_WIDEST = 2.5
 # _LOG_RANGE is GEMMA's range of the variance ratio, here with kappa scaled out.
 _COLLINEAR = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-9}
 
@@ -78,22 +80,25 @@ class Scanner:
         ml = self._null_log_ratio("ml", reml + HALF_WIDTH)
         low, high = _LOG_RANGE[0] + HALF_WIDTH, _LOG_RANGE[1] - HALF_WIDTH
         self.center = float(np.clip(reml, low, high))
-        # Panels of nodes, the window among them: as many as the Bayes factors need.
-        panels = self.center + HALF_WIDTH * chebyshev() if self.exact else np.empty(0)
+        window, panels = np.empty(0), np.empty(0)
+        self.window = slice(0, 0)
         if "bayes" in tests:
             self.bayes = bayes_factors.null_posterior(
                 data, model.h2_prior, self.center, kernel=self.basis is not None
             )
             panels = self.bayes.log_ratio
-        first = 0
-        if self.exact:
-            starts = panels[: len(panels) // NODES * NODES : NODES]
-            first = int(np.argmin(np.abs(starts - self.center - HALF_WIDTH * chebyshev()[0])))
-        self.window = slice(first * NODES, (first + 1) * NODES)
+        if self.exact and self.bayes is not None and self.bayes.half_width <= _WIDEST:
+            # One set of nodes serves both.
+            self.center, self.half_width = self.bayes.middle, self.bayes.half_width
+            self.window = slice(0, int(np.isfinite(panels).sum()))
+        elif self.exact:
+            window = self.center + HALF_WIDTH * chebyshev()
+            self.window = slice(len(panels), len(panels) + NODES)
         self.panels = slice(0, len(panels))
+        panels = np.concatenate([panels, window])
         sentinels = np.empty(0)
         if self.exact:
-            # A node in every stretch of the range that no panel covers.
+            # A node in every stretch of the range that has none.
             sentinels = np.linspace(*_LOG_RANGE, 15)
             gap = np.abs(sentinels[:, None] - panels[np.isfinite(panels)]).min(axis=1)
             sentinels = sentinels[gap > 0.2]

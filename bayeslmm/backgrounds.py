@@ -40,6 +40,7 @@ from bayeslmm.nodes import (
     cardinal,
     chebyshev,
     maximise_on_nodes,
+    nodes_for,
     series,
 )
 from bayeslmm.progress import quiet
@@ -391,8 +392,7 @@ class CholeskyScanner(Scanner):
         K, kappa = _unit(model.grm.matrix, center=model.has_intercept)  # type: ignore[union-attr]
         self._specify(model, replace(data, kappa=kappa), tests, dtype, effect_prior)
         self.exact = bool({"wald", "lrt"} & set(tests))
-        decay = np.pi / half_width + np.sqrt(1 + (np.pi / half_width) ** 2)
-        nodes = int(np.ceil(np.log(1 / _ERROR[dtype]) / np.log(decay)))
+        nodes = nodes_for(half_width, _ERROR[dtype])
         K = np.asfortranarray(K, dtype=dtype)
         found = _locate(data, K, start, half_width, nodes, skip_intercept=self.skip)
         self.center, self.half_width, self.reml = found.center, half_width, found.reml
@@ -425,7 +425,13 @@ class CholeskyScanner(Scanner):
         log_integral = float(np.logaddexp.reduce(log_w))
         ends = np.array([0, len(t) - 1])
         return bayes_factors.NullPosterior(
-            self.weights.log_ratio, to_points, log_w - log_integral, ends, log_integral
+            self.weights.log_ratio,
+            to_points,
+            log_w - log_integral,
+            ends,
+            log_integral,
+            self.center,
+            self.half_width,
         )
 
     @property

@@ -27,14 +27,13 @@ import numpy as np
 
 from bayeslmm import likelihood
 from bayeslmm.effects import snp_terms
-from bayeslmm.nodes import HALF_WIDTH, NODES, cardinal, chebyshev
+from bayeslmm.nodes import HALF_WIDTH, cardinal, chebyshev, nodes_for
 from bayeslmm.priors import H2Prior
 from bayeslmm.quadrature import unit_density
 from bayeslmm.tails import normal_deviate
 
 # Log ratios that nodes cover, as in the search for the optimum; beyond, h2 is 0 or 1 to 1e-5.
 LOG_RANGE = (float(np.log(1e-5)), float(np.log(1e5)))
-_PANEL = 2 * HALF_WIDTH
 _POINTS, _POINT_WEIGHTS = np.polynomial.legendre.leggauss(32)
 # Where the null density is lower than its peak by this, it is out of range.
 _RANGE_DROP = 24.0
@@ -56,8 +55,8 @@ class NullPosterior:
     Attributes
     ----------
     log_ratio : ndarray, shape (G,)
-        Log ratios at which variants' statistics are needed: panels of Chebyshev nodes,
-        then -inf if the prior has a point mass at h2 = 0.
+        Log ratios at which variants' statistics are needed: Chebyshev nodes, then -inf if
+        the prior has a point mass at h2 = 0.
     to_points : ndarray, shape (G, F)
         Takes a smooth function's values there to the points of the quadrature.
     log_weights : ndarray, shape (F,)
@@ -66,6 +65,8 @@ class NullPosterior:
         Points at ends of the range beyond which a variant may have more mass.
     log_integral : float
         Log marginal likelihood of the null model.
+    middle, half_width : float
+        Of the nodes' range.
     """
 
     log_ratio: np.ndarray
@@ -73,19 +74,21 @@ class NullPosterior:
     log_weights: np.ndarray
     ends: np.ndarray
     log_integral: float
+    middle: float
+    half_width: float
 
 
 def null_posterior(
     data: likelihood.Rotated, prior: H2Prior, center: float, *, kernel: bool = True
 ) -> NullPosterior:
-    """Choose the nodes: one panel around `center` where that is enough, else several.
+    """Choose the nodes: all that the null density does not exclude, `center` well inside.
 
     Without kernel h2 is 0, and there is one node.
     """
     at_0 = float(likelihood.integrated_loglik(data, np.zeros(1))[0])
     if not kernel:
         one = np.zeros(1)
-        return NullPosterior(one - np.inf, np.eye(1), one, np.empty(0, dtype=int), at_0)
+        return NullPosterior(one - np.inf, np.eye(1), one, np.empty(0, dtype=int), at_0, 0, 0)
 
     def log_density(t: np.ndarray) -> np.ndarray:
         h2 = 1 / (1 + np.exp(-t))
@@ -98,8 +101,9 @@ def null_posterior(
         log_at_0=at_0,
     ).log_integral
     low, high = _range(log_density, center)
-    first = center - _PANEL * (0.5 + np.ceil(max(center - _PANEL / 2 - low, 0) / _PANEL))
-    panels = np.arange(first, max(high, center + _PANEL / 2) - 1e-9, _PANEL)
+    left, right = min(low, center - HALF_WIDTH), max(high, center + HALF_WIDTH)
+    middle, half_width = (left + right) / 2, (right - left) / 2
+    number = 1 + nodes_for(half_width, _WITHIN)
     slab = np.log1p(-prior.spike) - exact
     end_t, end_weights = _end_points(data, prior, at_low=low, at_high=high)
     pieces = 1
@@ -117,17 +121,14 @@ def null_posterior(
         pieces *= 2
     points = np.append(t, end_t)
     ends = [np.argmin(t)] * (low > LOG_RANGE[0]) + [np.argmax(t)] * (high < LOG_RANGE[1])
-    position = 2 * (points - panels[0]) / _PANEL
-    panel = np.clip(position // 2, 0, len(panels) - 1).astype(int)
-    within = cardinal(np.clip(position - 2 * panel - 1, -1, 1))
-    by_panel = np.zeros((len(points), len(panels), NODES))
-    by_panel[np.arange(len(points)), panel] = within
-    to_points = by_panel.reshape(len(points), -1).T
-    nodes = (panels[:, None] + _PANEL * (chebyshev() + 1) / 2).ravel()
+    to_points = cardinal(np.clip((points - middle) / half_width, -1, 1), number).T
+    nodes = middle + half_width * chebyshev(number)
     if prior.spike:
         nodes, weights = np.append(nodes, -np.inf), np.append(weights, spike)
         to_points = _with_own_point(to_points)
-    return NullPosterior(nodes, to_points, weights, np.array(ends, dtype=int), exact)
+    return NullPosterior(
+        nodes, to_points, weights, np.array(ends, dtype=int), exact, middle, half_width
+    )
 
 
 def _with_own_point(matrix: np.ndarray) -> np.ndarray:

@@ -20,6 +20,15 @@ NODES = 12
 _TRIAL = np.linspace(-1, 1, 25)
 
 
+def nodes_for(half_width: float, error: float) -> int:
+    """Nodes between which 1 / (r s + 1) is interpolated to this relative error, in log r.
+
+    Its singularities lie at a distance of pi from the real line, which sets the rate.
+    """
+    decay = np.pi / half_width + np.sqrt(1 + (np.pi / half_width) ** 2)
+    return int(np.ceil(np.log(1 / error) / np.log(decay)))
+
+
 @cache
 def chebyshev(nodes: int = NODES) -> np.ndarray:
     """Chebyshev nodes on (-1, 1)."""

@@ -14,7 +14,7 @@ and squared scale (Q - b^2 / (a + 1/W)) / (df (a + 1/W)) (Servin & Stephens 2007
 
 for p(y | h2, null) p(h2) / p(y | null) is the null posterior. log BF(h2) is smooth in the log
 ratio: it is interpolated from Chebyshev nodes to a finer quadrature over all that the null
-posterior does not exclude by e^24. A variant that moves h2 out of even that range is
+posterior does not exclude by e^18. A variant that moves h2 out of even that range is
 integrated again, adaptively and without interpolation.
 """
 
@@ -36,7 +36,7 @@ from bayeslmm.tails import normal_deviate
 LOG_RANGE = (float(np.log(1e-5)), float(np.log(1e5)))
 _POINTS, _POINT_WEIGHTS = np.polynomial.legendre.leggauss(32)
 # Where the null density is lower than its peak by this, it is out of range.
-_RANGE_DROP = 24.0
+_RANGE_DROP = 18.0
 # What a variant's density at an end of the range may be, relative to its peak.
 _EDGE = -12.0
 _WITHIN = 1e-7
@@ -116,7 +116,7 @@ def null_posterior(
         spike = np.log(prior.spike) + at_0 - exact if prior.spike else -np.inf
         error = np.logaddexp(np.logaddexp.reduce(weights), spike)
         # Corners of a prior need more points; beyond that the integral is what it is.
-        if abs(error) < _WITHIN or pieces == 128:
+        if abs(error) < 5 * _WITHIN or pieces == 128:
             break
         pieces *= 2
     points = np.append(t, end_t)

@@ -423,7 +423,7 @@ def test_covariates_and_snps_added():
     assert list(lmm.without_kernel().ids) == list(lmm.ids)
     with pytest.raises(InputError, match="lack 1 of 160 analysed samples: 's7'"):
         lmm.with_covariates(table.age.drop("s7"))
-    with pytest.raises(InputError, match="named twice: 'age'"):
+    with pytest.raises(InputError, match="same name: 'age'"):
         added.with_covariates(table.age)
     with pytest.raises(InputError, match="name samples twice: 's0'"):
         lmm.with_covariates(pd.concat([table.age, table.age.iloc[:1]]))

@@ -33,6 +33,7 @@ from bayeslmm.codings import CODINGS, Coding, recode
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.nodes import (
+    COLLINEAR,
     HALF_WIDTH,
     NODES,
     Weights,
@@ -58,7 +59,6 @@ TESTS = ("wald", "lrt", "score", "p3d", "bayes")
 # The widest window in which the trial points of the search lie close enough.
 _WIDEST = 2.5
 # _LOG_RANGE is GEMMA's range of the variance ratio, here with kappa scaled out.
-_COLLINEAR = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-9}
 
 
 class Scanner:
@@ -185,7 +185,7 @@ class Scanner:
         raw = block.sum_sq
         with np.errstate(divide="ignore", invalid="ignore"):
             explained = np.square(x @ self.span, dtype=np.float64).sum(axis=1) / raw
-            testable = (raw > 0) & (1 - explained > _COLLINEAR[self.dtype])
+            testable = (raw > 0) & (1 - explained > COLLINEAR[self.dtype])
         a[~testable], b[~testable] = 1, 0
         out: dict[str, np.ndarray] = {"testable": testable}
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.conditional import lagrange
 from bayeslmm.generative import ModelData, check_names, check_r2d2, snp_widths, variances
 from bayeslmm.likelihood import LARGEST_H2
+from bayeslmm.nodes import lagrange, nodes_over
 from bayeslmm.priors import R2D2, H2Prior, Horseshoe, Normal, SnpPrior
 
 if TYPE_CHECKING:
@@ -64,12 +64,11 @@ def compress(s: np.ndarray, columns: np.ndarray) -> Nodes:
     """Interpolate functions of log s, (n,), and sums over the rows of `columns`, (n, p + 1)."""
     positive = s > _ZERO
     t = np.log(s[positive])
-    center, half = 0.5 * (t.min() + t.max()), 0.5 * np.ptp(t) + 1e-12
-    N = int(np.ceil(_ACCURACY / np.arcsinh(np.pi / half))) + 2
+    nodes = nodes_over(t, _ACCURACY)
+    N = len(nodes)
     if len(t) <= N:
         rows = columns[:, :, None] * columns[:, None, :]
         return Nodes(np.where(positive, s, 0.0), np.ones(len(s)), rows)
-    nodes = center + half * np.cos(np.pi * (np.arange(N) + 0.5) / N)
     cardinal = np.zeros((len(s), N + 1))
     cardinal[positive, :N] = lagrange(nodes, t)
     cardinal[~positive, N] = 1

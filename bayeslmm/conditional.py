@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayeslmm.errors import InputError
+from bayeslmm.nodes import lagrange, nodes_over
 from bayeslmm.snps import SelectedSnps
 
 if TYPE_CHECKING:
@@ -76,17 +77,13 @@ class Conditional:
     def _ratio_nodes(self) -> np.ndarray:
         """Chebyshev nodes in log(s2_g / s2_e) that interpolate functions of V in all draws.
 
-        1 / (e^t S + 1) has its poles at a distance of pi from the real line, whatever S,
-        which gives the rate of convergence. Ratios so small that V = s2_e I to machine
+        Ratios so small that V = s2_e I to machine
         precision count as equal.
         """
         t = self._log_ratio()
         if not np.isfinite(t).all():
             return np.empty(len(self.S))
-        half = 0.5 * np.ptp(t) + 1e-12
-        rate = np.arcsinh(np.pi / half)
-        angles = np.pi * (np.arange(int(np.ceil(40 / rate)) + 2) + 0.5)
-        return 0.5 * (t.min() + t.max()) + half * np.cos(angles / len(angles))
+        return nodes_over(t, 40)
 
     def _log_ratio(self) -> np.ndarray:
         with np.errstate(divide="ignore"):
@@ -135,16 +132,3 @@ class Conditional:
             noise = np.sqrt(genetic + s2_e) * rng.standard_normal(genetic.shape)
             out[part] = self.basis.unrotate(self.rotated_y - residual + noise).T
         return out
-
-
-def lagrange(nodes: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Lagrange polynomials of Chebyshev nodes (N,) at x (d,), barycentric, shape (d, N)."""
-    N = len(nodes)
-    angles = np.pi * (np.arange(N) + 0.5) / N
-    weights = np.where(np.arange(N) % 2, -1.0, 1.0) * np.sin(angles)
-    gap = x[:, None] - nodes
-    exact = gap == 0
-    terms = weights / np.where(exact, 1.0, gap)
-    hit = exact.any(axis=1)
-    terms[hit] = exact[hit]
-    return terms / terms.sum(axis=1, keepdims=True)

@@ -31,8 +31,8 @@ from scipy.special import gammaln
 
 from bayeslmm import likelihood
 from bayeslmm.basis import Eigenbasis
-from bayeslmm.conditional import lagrange
 from bayeslmm.errors import InputError, listing
+from bayeslmm.nodes import lagrange, nodes_over
 from bayeslmm.priors import H2Prior
 from bayeslmm.quadrature import unit_density
 
@@ -136,12 +136,10 @@ def _interpolation(h2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     inner = h2 > 0
     x = np.minimum(h2[inner], likelihood.LARGEST_H2)
     t = np.log(x) - np.log1p(-x)
-    if t.size:
-        half = 0.5 * np.ptp(t) + 1e-12
-        count = int(np.ceil(_DIGITS / np.arcsinh(np.pi / half))) + 2
-    if not t.size or count >= t.size:
+    nodes = nodes_over(t, _DIGITS) if t.size else t
+    count = len(nodes)
+    if count >= t.size:
         return h2, np.eye(len(h2))
-    nodes = 0.5 * (t.min() + t.max()) + half * np.cos(np.pi * (np.arange(count) + 0.5) / count)
     to_nodes = np.zeros((len(h2), count + np.count_nonzero(~inner)))
     to_nodes[inner, :count] = lagrange(nodes, t)
     to_nodes[~inner, count:] = 1.0

@@ -227,6 +227,13 @@ def integrated_loglik(
     return constant - 0.5 * (t.logdet + total * np.log(t.Q + prior_df * prior_scale))
 
 
+def projected(data: Rotated, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """H (c, n) and Py (n,) at weights w (n,) = 1 / d, with P = diag(w) - H'H."""
+    L = np.linalg.cholesky((data.C.T * w) @ data.C)
+    half = np.linalg.solve(L, data.C.T * w)
+    return half, w * data.y - half.T @ (half @ data.y)
+
+
 @dataclass(frozen=True)
 class Derivatives:
     """First and second derivatives in h2 of sum log d + log|A| (F) and of Q = y'Py."""
@@ -242,9 +249,7 @@ def derivatives(data: Rotated, h2: float) -> Derivatives:
     """Analytic derivatives at one h2, from P' = -P diag(s - 1) P."""
     slope = data.s - 1.0
     w = weights(data, h2)
-    L = np.linalg.cholesky((data.C.T * w) @ data.C)
-    half = np.linalg.solve(L, data.C.T * w)
-    Py = w * data.y - half.T @ (half @ data.y)
+    half, Py = projected(data, w)
     dPy = slope * Py
     middle = (half * slope) @ half.T
     weighted = half * slope

@@ -17,6 +17,8 @@ from bayeslmm import likelihood
 # Panels this wide, in log ratio, with this many nodes: errors of 1e-7.
 HALF_WIDTH = 1.5
 NODES = 12
+# A variant of whose sum of squares the covariates leave less than this share is not tested.
+COLLINEAR = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-9}
 _TRIAL = np.linspace(-1, 1, 25)
 
 
@@ -25,8 +27,27 @@ def nodes_for(half_width: float, error: float) -> int:
 
     Its singularities lie at a distance of pi from the real line, which sets the rate.
     """
-    decay = np.pi / half_width + np.sqrt(1 + (np.pi / half_width) ** 2)
-    return int(np.ceil(np.log(1 / error) / np.log(decay)))
+    return int(np.ceil(-np.log(error) / np.arcsinh(np.pi / half_width)))
+
+
+def nodes_over(t: np.ndarray, digits: float) -> np.ndarray:
+    """Chebyshev nodes over the range of t that interpolate such functions there to e^-digits."""
+    half = 0.5 * np.ptp(t) + 1e-12
+    count = nodes_for(half, np.exp(-digits)) + 2
+    return 0.5 * (t.min() + t.max()) + half * chebyshev(count)
+
+
+def lagrange(nodes: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Lagrange polynomials of Chebyshev nodes (N,) at x (d,), barycentric, shape (d, N)."""
+    N = len(nodes)
+    angles = np.pi * (np.arange(N) + 0.5) / N
+    weights = np.where(np.arange(N) % 2, -1.0, 1.0) * np.sin(angles)
+    gap = x[:, None] - nodes
+    exact = gap == 0
+    terms = weights / np.where(exact, 1.0, gap)
+    hit = exact.any(axis=1)
+    terms[hit] = exact[hit]
+    return terms / terms.sum(axis=1, keepdims=True)
 
 
 @cache

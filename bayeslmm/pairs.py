@@ -36,7 +36,7 @@ from bayeslmm.codings import dominance_deviation
 from bayeslmm.effects import snp_terms
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import CenteredBlock
-from bayeslmm.nodes import Weights, cardinal, maximise_on_nodes
+from bayeslmm.nodes import COLLINEAR, Weights, cardinal, maximise_on_nodes
 from bayeslmm.quadrature import unit_density
 from bayeslmm.tails import log10_p_f, log10_p_f2
 
@@ -44,9 +44,7 @@ if TYPE_CHECKING:
     from bayeslmm.association import Scanner
     from bayeslmm.lmm import LMM
 
-# Less of z than this, as a share of its sum of squares, is left by x and the covariates.
-_COLLINEAR = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-9}
-# Variants whose Bayes factors are worked on at a time, and the log range of a sum.
+# Variants whose Bayes factors are worked on at a time.
 _CHUNK = 64
 _LN10 = float(np.log(10))
 
@@ -355,7 +353,7 @@ class PairScanner:
         z -= (z @ C) @ C.T
         with np.errstate(divide="ignore", invalid="ignore"):
             own = _squares(rest)
-            tolerance = _COLLINEAR[self.one.dtype]
+            tolerance = COLLINEAR[self.one.dtype]
             testable = (block.sum_sq > 0) & (own > tolerance * block.sum_sq)
             along = np.where(testable, np.einsum("ij,ij->i", rest, z) / own, 0)
             z -= along[:, None].astype(z.dtype) * rest

@@ -131,9 +131,7 @@ def check_residuals(model: LMM, groups: Any = None) -> ResidualCheck:
     data = model.rotated
     h2 = model.reml().h2
     w = likelihood.weights(data, min(h2, TOP))
-    L = np.linalg.cholesky((data.C.T * w) @ data.C)
-    half = np.linalg.solve(L, data.C.T * w)
-    Py = w * data.y - half.T @ (half @ data.y)
+    half, Py = likelihood.projected(data, w)
     s2 = float(data.y @ Py) / data.df
     q, p = _unrotate(model, Py), _diagonal(model, w, half)
     # A sample that a covariate describes alone has no prediction by the others.
@@ -261,8 +259,7 @@ def _influence(
 
 def _pieces(data: likelihood.Rotated, h2: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     w = likelihood.weights(data, h2)
-    half = np.linalg.solve(np.linalg.cholesky((data.C.T * w) @ data.C), data.C.T * w)
-    return w, half, w * data.y - half.T @ (half @ data.y)
+    return w, *likelihood.projected(data, w)
 
 
 def _labels(model: LMM, groups: Any) -> np.ndarray:

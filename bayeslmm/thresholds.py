@@ -29,6 +29,7 @@ from bayeslmm.nodes import (
     stacked_weights,
 )
 from bayeslmm.progress import blas_threads, map_ahead, track
+from bayeslmm.snps import aligned
 from bayeslmm.tails import log10_p_f
 
 if TYPE_CHECKING:
@@ -272,9 +273,7 @@ def significance_threshold(
         )
     if method not in ("simulate", "permute"):
         raise InputError(f"method='{method}' is unknown; expected 'simulate' or 'permute'.")
-    genotypes = as_genotypes(genotypes)
-    if not genotypes.samples.index.equals(model.ids):
-        genotypes = genotypes.select(samples=model.ids)
+    genotypes = aligned(model, as_genotypes(genotypes))
     dtype = np.dtype("float32" if model.basis is not None else "float64")
     Y = null_phenotypes(model, replicates, method=method, seed=seed)
     nulls = ManyNulls(model, Y, dtype)

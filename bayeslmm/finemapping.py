@@ -258,7 +258,7 @@ class FineMap:
         (number of its credible set, 0 for none), log10_bf (of the SNP alone against no SNP).
     credible_sets : DataFrame
         One row per set, the strongest first, indexed by its number cs: size, coverage
-        (probability that a member has an effect), purity (smallest |r| between
+        (probability that a member has an effect), purity (smallest :math:`|r|` between
         members, of their dosages in the analysed samples), log10_bf (of the effect, given
         the other effects), lead (the id with the highest PIP), ids (list, highest PIP first).
     h2 : DataFrame
@@ -352,7 +352,7 @@ def finemap(
     coverage : float
         Probability of a credible set: that the effect is there and of one of its members.
     min_purity : float
-        Smallest |r| between members of a credible set; sets of less are not reported.
+        Smallest :math:`|r|` between members of a credible set; sets of less are not reported.
     h2_nodes : int
         Values of h2 averaged over.
     sweeps : int

@@ -1,0 +1,52 @@
+"""What the documentation promises is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import bayeslmm as bl
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md")])
+
+
+def test_every_public_name_is_in_the_api_reference():
+    listed = set(re.findall(r"^   ([A-Za-z_]\w*)", (DOCS / "api.md").read_text(), re.MULTILINE))
+    modules = {"datasets", "plots", "priors", "transforms"}
+    assert set(bl.__all__) - modules - listed == set()
+
+
+@pytest.mark.parametrize("module", ["plots", "priors"])
+def test_every_public_function_of_a_module_is_in_the_api_reference(module):
+    text = (DOCS / "api.md").read_text()
+    namespace = getattr(bl, module)
+    public = {
+        name
+        for name, value in vars(namespace).items()
+        if callable(value)
+        and not name.startswith("_")
+        and getattr(value, "__module__", "").startswith(f"bayeslmm.{module}")
+        and (value.__doc__ or "").count("\n") > 3
+    }
+    absent = {name for name in public if f"   {module}.{name}\n" not in text}
+    assert absent == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        if not target.startswith("http"):
+            source = target.replace("notebooks/", "../notebooks/", 1)
+            known = (page.parent / target).exists() or (page.parent / source).exists()
+            assert known, f"{page.name} links to {target}"
+
+
+def test_every_page_is_in_a_table_of_contents():
+    listed = set()
+    for page in DOCS.glob("*.md"):
+        for block in re.findall(r"```\{toctree\}(.*?)```", page.read_text(), re.DOTALL):
+            listed |= {line.strip() for line in block.splitlines()}
+    assert {page.stem for page in DOCS.glob("*.md")} - listed == {"index"}

@@ -818,7 +818,7 @@ class LMM:
         u : bool
             Add a draw of the random effects given each posterior draw.
         log_likelihood : bool, optional
-            Add log p(y_i | y_-i, draw) of each individual, the one that leave-one-out
+            Add ``log p(y_i | y_-i, draw)`` of each individual, the one that leave-one-out
             needs; by default unless it has more than 20 million numbers.
         posterior_predictive : bool
             Add replicated phenotypes.

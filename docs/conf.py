@@ -57,9 +57,9 @@ nb_execution_timeout = 600
 
 autosummary_generate = True
 autodoc_typehints = "none"
-numpydoc_show_class_members = True
-numpydoc_class_members_toctree = False
-numpydoc_show_inherited_class_members = False
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False  # the class pages list their members themselves
+templates_path = ["_templates"]
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -10,15 +10,40 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-import matplotlib.patheffects as path_effects
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from matplotlib.transforms import Bbox
 
+from bayeslmm.drawing import (
+    ACCENT,
+    DARK,
+    DASHES,
+    FAINT,
+    INK,
+    LIGHT,
+    LOG_P,
+    MARKERS,
+    SERIES,
+    annotate,
+    axes_for,
+    chromosome_ticks,
+    clean,
+    corner,
+    figure_size,
+    genome_axis,
+    halo,
+    label_line,
+    label_loci,
+    plain_legend,
+    qq_ranks,
+    significance_line,
+    thin,
+    title_of,
+    whisker_style,
+    whiskers,
+)
 from bayeslmm.errors import InputError
 from bayeslmm.loci import find_loci, neg_log10_p, placed_positions
 from bayeslmm.tables import snp_effects
@@ -32,31 +57,12 @@ if TYPE_CHECKING:
     from bayeslmm.lmm import LMM
     from bayeslmm.residuals import ResidualCheck
 
-# Dark and light blue differ in lightness, vermillion from both in hue as well: they stay
-# apart for every kind of colour vision and in grey.
-DARK, LIGHT, ACCENT, INK, FAINT = "#12476f", "#6ba8d6", "#d1490c", "#262626", "#8a8a8a"
-# Okabe & Ito's palette without yellow, which is faint on white; dashes help where colours fail.
-_SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-_MARKERS = "osD^vP*"
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)))
-_SIZE = {
-    "manhattan": (10.0, 3.9),
-    "qq": (4.8, 4.8),
-    "h2": (6.6, 4.2),
-    "calibration": (8.2, 4.2),
-    "effects": (7.4, 1.5),
-    "prior_predictive": (6.6, 4.2),
-    "fine_mapping": (8.2, 3.9),
-    "coverage": (6.6, 4.2),
-    "design": (6.6, 4.2),
-    "h2_report": (7.6, 5.2),
-    "prior_table": (6.6, 3.0),
-    "residuals": (4.8, 4.8),
+
+_INTERVALS: dict[str, tuple[str, str, Any, str]] = {
+    "posterior": ("posterior, highest density", SERIES[0], "-", "o"),
+    "rlrt": ("likelihood ratio inverted", SERIES[2], (0, (5, 1.5)), "s"),
+    "reml": ("REML and standard errors", SERIES[1], (0, (1.2, 1.2)), "D"),
 }
-_PER_SNP, _TALLEST = 0.46, 30.0
-_LOG_P = r"$-\log_{10}\,p$"
-# Thinning keeps one point per cell of a grid finer than the markers.
-_CELLS_X, _CELLS_Y, _THIN_ABOVE = 1600, 500, 20_000
 
 
 def manhattan(
@@ -119,9 +125,9 @@ def manhattan(
         raise InputError("There is nothing to draw: no variant of the table has a p-value.")
     place = placed_positions(hits)
     codes, labels = pd.factorize(hits["chrom"])
-    x, centers, widths, single = _genome(place, codes, len(labels))
-    line, line_label = _threshold(threshold, n_tests)
-    ax = _axes(ax, "manhattan")
+    x, centers, widths, single = genome_axis(place, codes, len(labels))
+    line, line_label = significance_line(threshold, n_tests)
+    ax = axes_for(ax, "manhattan")
 
     top = max(float(y[tested].max()), line)
     shown = np.flatnonzero(tested)
@@ -143,22 +149,22 @@ def manhattan(
     ax.set_xlim(x[tested].min() - margin, x[tested].max() + margin)
     ax.set_ylim(0, 1.08 * top)
     ax.axhline(line, color=ACCENT, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
-    ax.set_ylabel(_LOG_P)
+    ax.set_ylabel(LOG_P)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
-    _clean(ax)
-    ax.set_title(_title(hits, title), loc="left", fontsize=11, color=INK)
+    clean(ax)
+    ax.set_title(title_of(hits, title), loc="left", fontsize=11, color=INK)
     if "n" in hits and (hits["n"] == hits["n"].iloc[0]).all():
-        _corner(ax, f"n = {hits['n'].iloc[0]:,}")
-    text = _line_label(ax, line_label, line, x[shown], y[shown])
+        corner(ax, f"n = {hits['n'].iloc[0]:,}")
+    text = label_line(ax, line_label, line, x[shown], y[shown])
     if single:
         ax.set_xlabel(f"Position on chromosome {labels[0]} (Mb)")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g}"))
     else:
         ax.set_xlabel("Chromosome")
-        _chromosome_ticks(ax, [str(label) for label in labels], centers, widths)
+        chromosome_ticks(ax, [str(label) for label in labels], centers, widths)
     loci = find_loci(hits, 10.0**-line, p=p, gap=locus_gap).head(max(label_top, 0))
     if len(loci):
-        _label_loci(ax, hits, x, y, loci["row"].to_numpy(), shown, text)
+        label_loci(ax, hits, x, y, loci["row"].to_numpy(), shown, text)
     return ax
 
 
@@ -211,10 +217,10 @@ def qq(
     m = len(y)
     if not m:
         raise InputError("There is nothing to draw: no variant of the table has a p-value.")
-    ranks = _ranks(m)
+    ranks = qq_ranks(m)
     expected = -np.log10((ranks - 0.5) / m)
     low, high = (-np.log10(betaincinv(ranks, m + 1 - ranks, q)) for q in (0.975, 0.025))
-    ax = _axes(ax, "qq")
+    ax = axes_for(ax, "qq")
     ax.fill_between(
         expected,
         low,
@@ -242,10 +248,10 @@ def qq(
     ax.set_ylim(0, 1.06 * max(float(y[0]), float(high.max())))
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    ax.set_xlabel(f"Expected {_LOG_P}")
-    ax.set_ylabel(f"Observed {_LOG_P}")
-    _clean(ax)
-    ax.set_title(_title(hits, title), loc="left", fontsize=11, color=INK)
+    ax.set_xlabel(f"Expected {LOG_P}")
+    ax.set_ylabel(f"Observed {LOG_P}")
+    clean(ax)
+    ax.set_title(title_of(hits, title), loc="left", fontsize=11, color=INK)
     ax.text(
         0.04,
         0.96,
@@ -313,7 +319,7 @@ def h2(
     # A density may be infinite at an end of [0, 1]: the scale is that of the rest.
     inner = (x >= max(left, 0.002)) & (x <= min(right, 0.998))
     height = float(density[inner].max(initial=0.0)) or 1.0
-    ax = _axes(ax, "h2")
+    ax = axes_for(ax, "h2")
 
     ax.plot(x, density, color=DARK, linewidth=1.8, label="posterior density", zorder=4)
     inside = (x >= low) & (x <= high)
@@ -356,11 +362,11 @@ def h2(
     ax.set_yticks([])
     ax.set_xlabel("Heritability $h^2$: share of the variance that the genotypes explain")
     ax.set_ylabel("Probability density")
-    _clean(ax)
+    clean(ax)
     ax.spines["left"].set_visible(False)
     name = model.formula.split("~")[0].strip()
     ax.set_title(title or f"Heritability of {name}", loc="left", fontsize=11, color=INK)
-    _corner(ax, f"n = {fit.n:,}")
+    corner(ax, f"n = {fit.n:,}")
     on_left = posterior.mean > 0.5 * (left + right)
     ax.legend(
         frameon=False,
@@ -416,7 +422,7 @@ def calibration(check: Calibration, *, ax: Axes | None = None, title: str | None
     steps = _rank_steps(check.draws)
     z = (steps + 1) / (check.draws + 1)
     low, high = _uniform_band(n, steps, check.draws)
-    ax = _axes(ax, "calibration")
+    ax = axes_for(ax, "calibration")
     grid = np.concatenate([[0], z, [1]])
     ax.fill_between(
         grid,
@@ -428,12 +434,12 @@ def calibration(check: Calibration, *, ax: Axes | None = None, title: str | None
         zorder=1,
     )
     ax.axhline(0, color=FAINT, linewidth=1, zorder=2)
-    few = len(names) <= len(_SERIES)
+    few = len(names) <= len(SERIES)
     for j, name in enumerate(names):
         below = np.searchsorted(np.sort(check.ranks[name]), steps, side="right")
         outside = bool(((below < low) | (below > high)).any())
-        style: dict[str, Any] = {"color": _SERIES[j % len(_SERIES)], "linewidth": 1.6}
-        style["linestyle"] = _DASHES[j % len(_DASHES)]
+        style: dict[str, Any] = {"color": SERIES[j % len(SERIES)], "linewidth": 1.6}
+        style["linestyle"] = DASHES[j % len(DASHES)]
         if not few:
             style = {"color": ACCENT if outside else DARK, "linewidth": 1.6 if outside else 0.8}
         ax.plot(
@@ -449,14 +455,14 @@ def calibration(check: Calibration, *, ax: Axes | None = None, title: str | None
     ax.set_ylim(-reach, reach)
     ax.set_xlabel("Rank of the truth among the draws, scaled to 0 to 1")
     ax.set_ylabel("ECDF minus uniform")
-    _clean(ax)
+    clean(ax)
     ax.set_title(
         f"Calibration of {check.method}" if title is None else title,
         loc="left",
         fontsize=11,
         color=INK,
     )
-    _corner(ax, f"{n:,} replicates, {check.draws:,} draws")
+    corner(ax, f"{n:,} replicates, {check.draws:,} draws")
     if not few:
         ax.plot([], [], color=DARK, linewidth=0.8, label=f"{len(names)} quantities")
     ax.legend(
@@ -520,7 +526,7 @@ def effects(
     table = snp_effects(tree, hits, prob=prob)
     k = len(table)
     y = np.arange(k)[::-1].astype(float)
-    ax = _axes(ax, "effects", k)
+    ax = axes_for(ax, "effects", k)
     both = hits is not None and table["scan_beta"].notna().any()
     lift = 0.16 if both else 0.0
     ax.axvline(0, color=FAINT, linewidth=1, zorder=1)
@@ -540,7 +546,7 @@ def effects(
             xerr=1.96 * table["scan_se"],
             label="scan, one SNP at a time: estimate and 1.96 SE",
             gid="scan",
-            **_whisker(ACCENT, "o"),
+            **whisker_style(ACCENT, "o"),
         )
     ax.errorbar(
         table["mean"],
@@ -549,7 +555,7 @@ def effects(
         xerr=np.maximum([table["mean"] - table["low"], table["high"] - table["mean"]], 0),
         label=f"posterior, all SNPs together: mean and {100 * prob:g}% interval",
         gid="posterior",
-        **_whisker(DARK, "s"),
+        **whisker_style(DARK, "s"),
     )
     ax.set_ylim(-0.6, k - 0.4)
     ax.set_yticks(
@@ -561,7 +567,7 @@ def effects(
     ax.set_xlabel(
         f"Change of {name or 'the phenotype'} per effect allele (in brackets, with frequency)"
     )
-    _clean(ax)
+    clean(ax)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     ax.set_title(
@@ -618,7 +624,7 @@ def fine_mapping(
     single = len(labels) == 1
     x = placed_positions(table) if single else np.arange(1.0, len(table) + 1)
     pip, cs = table["pip"].to_numpy(), table["cs"].to_numpy()
-    ax = _axes(ax, "fine_mapping")
+    ax = axes_for(ax, "fine_mapping")
     common: dict[str, Any] = {"linestyle": "none", "clip_on": False}
     other = cs == 0
     ax.plot(
@@ -638,11 +644,11 @@ def fine_mapping(
         ax.plot(
             x[here],
             pip[here],
-            marker=_MARKERS[i % len(_MARKERS)],
+            marker=MARKERS[i % len(MARKERS)],
             markersize=6.5,
             markeredgewidth=0.7,
             markeredgecolor="white",
-            color=_SERIES[i % len(_SERIES)],
+            color=SERIES[i % len(SERIES)],
             zorder=4,
             gid=f"variants-{row.Index}",
             label=f"{row.size:,} SNP{'s' * (row.size != 1)}, "
@@ -652,14 +658,14 @@ def fine_mapping(
         )
         if label:
             at = int(np.flatnonzero(leads == row.lead)[0])
-            note = _note(ax, row.lead, (x[at], pip[at]), (0, 6), ha="center", zorder=6)
-            note.set(fontsize=8.5, color=_SERIES[i % len(_SERIES)], path_effects=_halo())
+            note = annotate(ax, row.lead, (x[at], pip[at]), (0, 6), ha="center", zorder=6)
+            note.set(fontsize=8.5, color=SERIES[i % len(SERIES)], path_effects=halo())
     margin = 0.03 * (np.ptp(x) or 1.0)
     ax.set_xlim(x.min() - margin, x.max() + margin)
     ax.set_ylim(0, 1.08)
     ax.set_yticks(np.linspace(0, 1, 6))
     ax.set_ylabel("Posterior inclusion probability")
-    _clean(ax)
+    clean(ax)
     if single:
         ax.set_xlabel(f"Position on chromosome {labels[0]} (Mb)")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g}"))
@@ -671,7 +677,7 @@ def fine_mapping(
         fontsize=11,
         color=INK,
     )
-    _corner(ax, f"n = {found.attrs['n']:,}, {len(table):,} SNPs")
+    corner(ax, f"n = {found.attrs['n']:,}, {len(table):,} SNPs")
     if len(found.credible_sets):
         ax.legend(
             title=f"{100 * found.attrs['coverage']:g}% credible sets",
@@ -723,7 +729,7 @@ def prior_predictive(
     predicted = predicted.reshape(-1, predicted.shape[-1])
     observed = np.sort(tree["observed_data"]["y"].to_numpy())
     chosen = np.unique(np.linspace(0, len(predicted) - 1, draws).astype(int))
-    ax = _axes(ax, "prior_predictive")
+    ax = axes_for(ax, "prior_predictive")
     share = (np.arange(len(observed)) + 0.5) / len(observed)
     left, right = np.quantile(predicted, [0.01, 0.99])
     pad = 0.05 * (observed[-1] - observed[0])
@@ -743,25 +749,20 @@ def prior_predictive(
     name = str(tree.attrs.get("formula", "")).split("~")[0].strip()
     ax.set_xlabel(name or "Phenotype")
     ax.set_ylabel("Share of samples below")
-    _clean(ax)
+    clean(ax)
     ax.set_title(
         tree.attrs.get("formula", "") if title is None else title,
         loc="left",
         fontsize=11,
         color=INK,
     )
-    _corner(ax, f"n = {len(observed):,}")
+    corner(ax, f"n = {len(observed):,}")
     legend = ax.legend(frameon=True, loc="lower right", fontsize=8.5, labelcolor=INK)
     legend.get_frame().set(edgecolor="none", facecolor="white", alpha=0.85)
     return ax
 
 
 # Intervals for h2: label, colour, dashes, marker.
-_INTERVALS: dict[str, tuple[str, str, Any, str]] = {
-    "posterior": ("posterior, highest density", _SERIES[0], "-", "o"),
-    "rlrt": ("likelihood ratio inverted", _SERIES[2], (0, (5, 1.5)), "s"),
-    "reml": ("REML and standard errors", _SERIES[1], (0, (1.2, 1.2)), "D"),
-}
 
 
 def coverage(
@@ -798,7 +799,7 @@ def coverage(
     """
     if what not in ("coverage", "width"):
         raise InputError(f"what='{what}' is unknown; expected 'coverage' or 'width'.")
-    ax = _axes(ax, "coverage")
+    ax = axes_for(ax, "coverage")
     level = table.attrs["level"]
     for name, (label, color, dashes, marker) in _INTERVALS.items():
         rows = table[table.interval == name]
@@ -824,18 +825,20 @@ def coverage(
         below = table[table.coverage < ax.get_ylim()[0]]
         for row in below.itertuples():
             side = ("left", 8) if row.true_h2 < 0.5 else ("right", -8)
-            note = _note(ax, f"{row.coverage:.2f}", (row.true_h2, ax.get_ylim()[0]), (side[1], 6))
+            note = annotate(
+                ax, f"{row.coverage:.2f}", (row.true_h2, ax.get_ylim()[0]), (side[1], 6)
+            )
             note.set(color=_INTERVALS[row.interval][1], fontsize=8.5, ha=side[0])
     else:
         ax.set_ylim(0, 1.08 * table.width.max())
     ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel("True heritability $h^2$")
     ax.set_ylabel(f"Coverage of {100 * level:g}% intervals" if what == "coverage" else "Mean width")
-    _clean(ax)
-    ax.set_title(_title(table, title), loc="left", fontsize=11, color=INK)
+    clean(ax)
+    ax.set_title(title_of(table, title), loc="left", fontsize=11, color=INK)
     if "n" in table.attrs:
-        _corner(ax, f"n = {table.attrs['n']:,}")
-    _plain_legend(ax)
+        corner(ax, f"n = {table.attrs['n']:,}")
+    plain_legend(ax)
     return ax
 
 
@@ -873,7 +876,7 @@ def design(
     if column is not None and (column not in table or column in ("n", "true_h2")):
         known = [name for name in table if name not in ("n", "true_h2")]
         raise InputError(f"column='{column}' is not in the table; expected one of {known}.")
-    ax = _axes(ax, "design")
+    ax = axes_for(ax, "design")
     if column is None and len(sizes) == 1:
         bf = 10 ** table.attrs["log10_bf"]
         lines = {
@@ -890,9 +893,9 @@ def design(
         ax.plot(
             x,
             y,
-            color=_SERIES[j % len(_SERIES)],
-            linestyle=_DASHES[j % len(_DASHES)],
-            marker=_MARKERS[j % len(_MARKERS)],
+            color=SERIES[j % len(SERIES)],
+            linestyle=DASHES[j % len(DASHES)],
+            marker=MARKERS[j % len(MARKERS)],
             markersize=4.5,
             linewidth=1.6,
             label=label,
@@ -911,11 +914,11 @@ def design(
     }
     ax.set_ylabel("Probability of excluding $h^2$ = 0" if power else names[str(column)])
     ax.set_xlabel("True heritability $h^2$")
-    _clean(ax)
+    clean(ax)
     ax.set_title(title or "", loc="left", fontsize=11, color=INK)
     if len(sizes) == 1:
-        _corner(ax, f"n = {sizes[0]:,}")
-    _plain_legend(ax)
+        corner(ax, f"n = {sizes[0]:,}")
+    plain_legend(ax)
     return ax
 
 
@@ -942,18 +945,18 @@ def prior_table(table: pd.DataFrame, *, ax: Axes | None = None, title: str | Non
     >>> y = np.random.default_rng(2).normal(size=80)
     >>> ax = bl.plots.prior_table(bl.LMM(y, kernel=bl.grm(x)).prior_table())
     """
-    ax = _axes(ax, "prior_table")
+    ax = axes_for(ax, "prior_table")
     names = [str(name) for name in table.index]
     at = -np.arange(len(names), dtype=np.float64)
-    _whiskers(ax, table["mean"], table.low, table.high, at, DARK, "o")
+    whiskers(ax, table["mean"], table.low, table.high, at, DARK, "o")
     ax.set_yticks(at, names)
     ax.set_ylim(-len(names) + 0.4, 0.6)
     ax.set_xlim(*_window(table.low.min(), table.high.max()))
     ax.set_xlabel(f"Heritability $h^2$: mean and {100 * table.attrs['prob']:g}% most probable")
-    _clean(ax)
+    clean(ax)
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
-    ax.set_title(_title(table, title), loc="left", fontsize=11, color=INK)
+    ax.set_title(title_of(table, title), loc="left", fontsize=11, color=INK)
     return ax
 
 
@@ -980,7 +983,7 @@ def h2_report(report: H2Report, *, ax: Axes | None = None, title: str | None = N
     >>> y = np.random.default_rng(2).normal(size=80)
     >>> ax = bl.plots.h2_report(bl.LMM(y, kernel=bl.grm(x)).h2_report())
     """
-    ax = _axes(ax, "h2_report")
+    ax = axes_for(ax, "h2_report")
     ends = [report.intervals.low, report.priors.low], [report.intervals.high, report.priors.high]
     left, right = _window(min(v.min() for v in ends[0]), max(v.max() for v in ends[1]))
     x, density = report.posterior.curve()
@@ -997,12 +1000,12 @@ def h2_report(report: H2Report, *, ax: Axes | None = None, title: str | None = N
     for i, (name, (label, color, _, marker)) in enumerate(_INTERVALS.items()):
         row = report.intervals.loc[name]
         center = report.mean if name == "posterior" else report.estimate
-        _whiskers(ax, [center], [row.low], [row.high], [-1.0 - i], color, marker)
+        whiskers(ax, [center], [row.low], [row.high], [-1.0 - i], color, marker)
         labels.append(label)
         at.append(-1.0 - i)
     for i, (name, row) in enumerate(report.priors.iterrows()):
         y = -4.6 - i
-        _whiskers(ax, [row["mean"]], [row.low], [row.high], [y], FAINT, "o")
+        whiskers(ax, [row["mean"]], [row.low], [row.high], [y], FAINT, "o")
         labels.append(f"prior {name}")
         at.append(y)
     ax.axhline(0, color=INK, linewidth=0.8)
@@ -1010,14 +1013,14 @@ def h2_report(report: H2Report, *, ax: Axes | None = None, title: str | None = N
     ax.set_ylim(at[-1] - 0.7, 4.5)
     ax.set_xlim(left, right)
     ax.set_xlabel(f"Heritability $h^2$, with {100 * report.level:g}% intervals")
-    _clean(ax)
+    clean(ax)
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
     scale_name = f" ({report.scale})" if report.scale else ""
     ax.set_title(
         title or f"Heritability of {report.name}{scale_name}", loc="left", fontsize=11, color=INK
     )
-    _corner(ax, f"n = {report.n:,}")
+    corner(ax, f"n = {report.n:,}")
     return ax
 
 
@@ -1052,7 +1055,7 @@ def residuals(check: ResidualCheck, *, ax: Axes | None = None, title: str | None
     rank = np.arange(1, n + 1)
     expected = ndtri((rank - 0.375) / (n + 0.25))
     low, high = (ndtri(betaincinv(rank, n + 1 - rank, q)) for q in (0.025, 0.975))
-    ax = _axes(ax, "residuals")
+    ax = axes_for(ax, "residuals")
     ax.fill_between(
         expected, low, high, color="#d9dde2", linewidth=0, label="95% if normal", zorder=1
     )
@@ -1071,14 +1074,14 @@ def residuals(check: ResidualCheck, *, ax: Axes | None = None, title: str | None
     place = pd.Series(expected, index=whitened.index)
     for name in check.outliers.index[:5]:
         side = ("right", -7) if place[name] > 0 else ("left", 7)
-        note = _note(ax, str(name), (place[name], whitened[name]), (side[1], 0), zorder=5)
+        note = annotate(ax, str(name), (place[name], whitened[name]), (side[1], 0), zorder=5)
         note.set(ha=side[0], va="center", fontsize=8.5, color=ACCENT)
     ax.set_xlabel("Expected normal quantile")
     ax.set_ylabel("Whitened residual (sd)")
-    _clean(ax)
+    clean(ax)
     ax.set_title(title or "Residuals", loc="left", fontsize=11, color=INK)
-    _corner(ax, f"n = {n:,}")
-    _plain_legend(ax)
+    corner(ax, f"n = {n:,}")
+    plain_legend(ax)
     return ax
 
 
@@ -1101,252 +1104,12 @@ def save(
         Passed to it.
     """
     rows = data["posterior"].sizes["snp"] if draw is effects else 0
-    figure = Figure(figsize=_size(draw.__name__, rows), layout="constrained")
+    figure = Figure(figsize=figure_size(draw.__name__, rows), layout="constrained")
     draw(data, ax=figure.add_subplot(), **options)
     figure.savefig(path, dpi=160)
 
 
-def thin(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Positions of the points that can be seen, shape (k,): the highest of each small cell.
-
-    Up to 20,000 points all are kept.
-    """
-    if len(x) <= _THIN_ABOVE:
-        return np.arange(len(x))
-    column = ((x - x.min()) * (_CELLS_X / (np.ptp(x) or 1.0))).astype(np.int64)
-    row = ((y - y.min()) * (_CELLS_Y / (np.ptp(y) or 1.0))).astype(np.int64)
-    cell = column * (_CELLS_Y + 1) + row
-    highest = np.full((_CELLS_X + 1) * (_CELLS_Y + 1), -np.inf)
-    np.maximum.at(highest, cell, y)
-    kept = np.flatnonzero(y == highest[cell])
-    # Equal values in a cell: the first is enough.
-    return kept[np.sort(np.unique(cell[kept], return_index=True)[1])]
-
-
 # -- pieces ----------------------------------------------------------------------------------
-
-
-def _axes(ax: Axes | None, kind: str, rows: int = 0) -> Axes:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=_size(kind, rows), layout="constrained")[1]
-
-
-def _size(kind: str, rows: int = 0) -> tuple[float, float]:
-    """Inches; a plot with a row for each SNP grows with them."""
-    width, height = _SIZE[kind]
-    return width, min(height + rows * _PER_SNP, _TALLEST)
-
-
-def _clean(ax: Axes) -> None:
-    """Two spines, thin and grey; small outward ticks."""
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(FAINT)
-    ax.tick_params(color=FAINT, labelcolor=INK, labelsize=9, length=3)
-    ax.xaxis.label.set(color=INK, size=10)
-    ax.yaxis.label.set(color=INK, size=10)
-
-
-def _halo() -> list[path_effects.AbstractPathEffect]:
-    """A white rim that keeps text legible over points."""
-    return [path_effects.withStroke(linewidth=2.5, foreground="white")]
-
-
-def _title(hits: pd.DataFrame, title: str | None) -> str:
-    return hits.attrs.get("formula", "") if title is None else title
-
-
-def _threshold(threshold: float | None, n_tests: int) -> tuple[float, str]:
-    """Height of the significance line, and its label."""
-    if threshold is None:
-        return -float(np.log10(0.05 / n_tests)), f"Bonferroni, 0.05 / {n_tests:,} variants"
-    if not 0 < threshold < 1:
-        raise InputError(f"threshold must be a p-value between 0 and 1, but is {threshold:g}.")
-    return -float(np.log10(threshold)), f"p = {threshold:g}"
-
-
-def _genome(
-    place: np.ndarray, codes: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-    """Places on one axis; center and width of each of the k chromosomes; whether k is 1."""
-    first, last = np.full(k, np.inf), np.full(k, -np.inf)
-    np.minimum.at(first, codes, place)
-    np.maximum.at(last, codes, place)
-    widths = last - first
-    if k == 1:
-        return place, (first + last) / 2, widths, True
-    # Gaps between chromosomes take at most 6% of the axis, however many there are.
-    gap = (widths.sum() or float(k)) * min(0.008, 0.06 / k)
-    starts = np.concatenate([[0.0], np.cumsum(widths + gap)[:-1]])
-    return place - first[codes] + starts[codes], starts + widths / 2, widths, False
-
-
-def _chromosome_ticks(ax: Axes, labels: list[str], centers: np.ndarray, widths: np.ndarray) -> None:
-    """Labels under the chromosomes, the longest first, as far as they do not collide.
-
-    If most do not fit, they are turned upright; then as many as fit.
-    """
-    renderer = _renderer(ax)
-    probe = ax.text(0, 0, "", fontsize=9)
-    sizes = np.empty((len(labels), 2))
-    for i, label in enumerate(labels):
-        probe.set_text(label)
-        box = probe.get_window_extent(renderer)
-        sizes[i] = box.width, box.height
-    probe.remove()
-    pixels = ax.transData.transform(np.column_stack([centers, np.zeros(len(centers))]))[:, 0]
-    space = sizes[:, 1].max() * 0.35
-    kept = _not_colliding(pixels, sizes[:, 0] + space, widths)
-    upright = len(kept) < 0.6 * len(labels) and max(len(label) for label in labels) > 2
-    if upright:
-        kept = _not_colliding(pixels, sizes[:, 1] + 0.3 * space, widths)
-    ax.set_xticks(centers[kept], [labels[i] for i in kept])
-    ax.tick_params(axis="x", length=0, labelrotation=90 if upright else 0)
-
-
-def _not_colliding(centers: np.ndarray, widths: np.ndarray, priority: np.ndarray) -> np.ndarray:
-    """Which intervals to keep, greedily by priority, so that none overlap; ascending."""
-    kept: list[int] = []
-    lows, highs = centers - widths / 2, centers + widths / 2
-    for i in np.argsort(-priority, kind="stable"):
-        if all(highs[i] <= lows[j] or lows[i] >= highs[j] for j in kept):
-            kept.append(int(i))
-    return np.array(sorted(kept), dtype=np.int64)
-
-
-def _line_label(ax: Axes, label: str, line: float, x: np.ndarray, y: np.ndarray) -> Annotation:
-    """The label on the significance line, at the right end or else where it covers least."""
-    text = _note(ax, label, (0, line), (0, 3), xycoords=("axes fraction", "data"))
-    text.set(fontsize=8, color=ACCENT)
-    text.set_path_effects(_halo())
-    box = text.get_window_extent(_renderer(ax))
-    frame = ax.get_window_extent()
-    points = ax.transData.transform(np.column_stack([x, y]))
-    at = points[(points[:, 1] > box.y0 - 3) & (points[:, 1] < box.y1 + 3), 0] - frame.x0
-    room = max(frame.width - box.width, 0)
-    starts = room * np.array([1, 0, 0.9, 0.1, 0.8, 0.2, 0.7, 0.3, 0.6, 0.4, 0.5])
-    covered = [int(((at > s - 3) & (at < s + box.width + 3)).sum()) for s in starts]
-    text.xy = (float(starts[np.argmin(covered)]) / frame.width, line)
-    return text
-
-
-def _label_loci(
-    ax: Axes,
-    hits: pd.DataFrame,
-    x: np.ndarray,
-    y: np.ndarray,
-    rows: np.ndarray,
-    shown: np.ndarray,
-    taken: Annotation,
-) -> None:
-    """The best variants of loci stand out; their names go where they cover least."""
-    ax.plot(
-        x[rows],
-        y[rows],
-        linestyle="none",
-        marker="o",
-        markersize=5,
-        markerfacecolor=ACCENT,
-        markeredgecolor="white",
-        markeredgewidth=0.7,
-        zorder=5,
-        gid="leads",
-    )
-    if "id" not in hits:
-        return
-    names = hits["id"].astype(str).to_numpy()
-    for _ in range(3):  # places depend on the scale, and room at the top changes the scale
-        texts = _place_names(ax, x, y, rows, shown, names, taken)
-        frame = ax.get_window_extent()
-        excess = max(t.get_window_extent().y1 for t in texts) - frame.y1
-        if excess <= 0:
-            return
-        ax.set_ylim(0, ax.get_ylim()[1] * (1 + 1.1 * excess / frame.height))
-        for text in texts:
-            text.remove()
-    _place_names(ax, x, y, rows, shown, names, taken)
-
-
-def _place_names(
-    ax: Axes,
-    x: np.ndarray,
-    y: np.ndarray,
-    rows: np.ndarray,
-    shown: np.ndarray,
-    names: np.ndarray,
-    taken: Annotation,
-) -> list[Annotation]:
-    renderer = _renderer(ax)
-    boxes = [taken.get_window_extent(renderer)]
-    frame = ax.get_window_extent()
-    points = ax.transData.transform(np.column_stack([x[shown], y[shown]]))
-    unit = 72 / _root(ax).dpi
-    texts: list[Annotation] = []
-    for row in rows[np.argsort(y[rows], kind="stable")]:
-        text = _note(ax, names[row], (x[row], y[row]), (0, 6), ha="center", zorder=6)
-        text.set(fontsize=8.5, color=INK, gid="lead-name", path_effects=_halo())
-        box = text.get_window_extent(renderer)
-        best = (np.inf, 0.0, 0.0)
-        for shift in (0.0, 0.55 * box.width, -0.55 * box.width):
-            shift = np.clip(shift, frame.x0 - box.x0, frame.x1 - box.x1)
-            lift = 0.0
-            while (hit := _first_overlap(box.translated(shift, lift), boxes)) is not None:
-                lift += hit.y1 - (box.y0 + lift) + 2
-            here = box.translated(shift, lift)
-            inside = (points > [here.x0 - 2, here.y0]) & (points < [here.x1 + 2, here.y1])
-            cost = inside.all(axis=1).sum() + 0.3 * lift + 0.02 * abs(shift)
-            best = min(best, (cost, shift, lift))
-        _, shift, lift = best
-        boxes.append(box.translated(shift, lift))
-        offset = (unit * shift, 6 + unit * lift)
-        text.set_position(offset)
-        texts.append(text)
-        if lift:
-            leader = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.7, "shrinkB": 3}
-            texts.append(_note(ax, "", (x[row], y[row]), offset, arrowprops=leader))
-    return texts
-
-
-def _note(
-    ax: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **options: Any
-) -> Annotation:
-    """Text at an offset in points that does not take part in the layout."""
-    note = ax.annotate(text, at, xytext=offset, textcoords="offset points", va="bottom", **options)
-    note.set_in_layout(False)
-    return note
-
-
-def _corner(ax: Axes, text: str) -> None:
-    """A remark over the upper right corner."""
-    note = _note(ax, text, (1, 1), (0, 6), xycoords="axes fraction", ha="right")
-    note.set(fontsize=9, color=FAINT)
-
-
-def _first_overlap(box: Bbox, boxes: list[Bbox]) -> Bbox | None:
-    return next((other for other in boxes if box.overlaps(other)), None)
-
-
-def _renderer(ax: Axes) -> Any:
-    """What measures text; the layout is settled first, so that sizes are those of the page."""
-    figure = _root(ax)
-    figure.draw_without_rendering()
-    return figure.canvas.get_renderer() if hasattr(figure.canvas, "get_renderer") else None
-
-
-def _root(ax: Axes) -> Figure:
-    figure = ax.get_figure(root=True)
-    if figure is None:
-        raise InputError("These axes were removed from their figure.")
-    return figure
-
-
-def _ranks(m: int) -> np.ndarray:
-    """Ranks to draw: all of the first thousand, then ever wider apart."""
-    if m <= 4000:
-        return np.arange(1, m + 1)
-    return np.unique(np.concatenate([np.arange(1, 1001), np.geomspace(1001, m, 3000).astype(int)]))
 
 
 def _rank_steps(draws: int) -> np.ndarray:
@@ -1376,19 +1139,6 @@ def _uniform_band(
     return binom.ppf(tail, n, z), binom.isf(tail, n, z)
 
 
-def _whisker(color: str, marker: str) -> dict[str, Any]:
-    return {
-        "linestyle": "none",
-        "marker": marker,
-        "markersize": 5.5,
-        "color": color,
-        "markeredgecolor": "white",
-        "markeredgewidth": 0.7,
-        "elinewidth": 1.5,
-        "zorder": 3,
-    }
-
-
 def _pips(ax: Axes, pip: np.ndarray, y: np.ndarray) -> None:
     """Posterior inclusion probabilities in a column on the right."""
     for row, value in zip(y, pip, strict=True):
@@ -1415,31 +1165,10 @@ def _pips(ax: Axes, pip: np.ndarray, y: np.ndarray) -> None:
     )
 
 
-def _plain_legend(ax: Axes) -> None:
-    legend = ax.legend(frameon=True, fontsize=8.5, labelcolor=INK, handlelength=2.6)
-    legend.get_frame().set(edgecolor="none", facecolor="white", alpha=0.85)
-
-
 def _window(low: float, high: float) -> tuple[float, float]:
     """Limits of an axis of h2 that shows low to high with room, within [0, 1]."""
     room = max(0.35 * (high - low), 1e-4)
     return max(low - room, 0.0), min(high + room, 1.0)
-
-
-def _whiskers(ax: Axes, center: Any, low: Any, high: Any, at: Any, color: str, marker: str) -> None:
-    """Points with intervals, in rows."""
-    ax.hlines(at, low, high, color=color, linewidth=2)
-    ax.plot(
-        center,
-        at,
-        linestyle="none",
-        marker=marker,
-        markersize=6.5,
-        color=color,
-        markeredgecolor="white",
-        clip_on=False,
-        zorder=4,
-    )
 
 
 def _h2_limits(mean: float, sd: float) -> tuple[float, float]:
@@ -1476,8 +1205,8 @@ def _bar_at_zero(ax: Axes, mass: float, height: float, width: float) -> None:
     """The posterior probability of h2 = 0, as a bar that would fill the height at 1."""
     ax.bar([0], [mass * height], width=0.014 * width, color=DARK, zorder=5, gid="zero")
     text = f"P($h^2$ = 0) {_probability(mass)}"
-    note = _note(ax, text, (0, max(mass, 0.12) * height), (8, 0), zorder=6)
-    note.set(fontsize=9, color=DARK, path_effects=_halo())
+    note = annotate(ax, text, (0, max(mass, 0.12) * height), (8, 0), zorder=6)
+    note.set(fontsize=9, color=DARK, path_effects=halo())
 
 
 def _probability(p: float) -> str:

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import bayeslmm as bl
-from bayeslmm import plots
+from bayeslmm import drawing, plots
 from bayeslmm.calibration import Calibration
 from bayeslmm.loci import find_loci, lead_variants, placed_positions
 from bayeslmm.tables import interval, parameters, snp_effects
@@ -450,8 +450,8 @@ def test_effects_with_inclusion_probabilities_and_without_scan(tree, tmp_path):
     assert len(legend(ax)) == 1
     assert ax.get_title(loc="left") == "T"
     plots.save(tmp_path / "e.png", plots.effects, tree)
-    assert plots._size("effects", 20)[1] > plots._size("effects", 2)[1]
-    assert plots._size("effects", 10_000)[1] == 30
+    assert drawing.figure_size("effects", 20)[1] > drawing.figure_size("effects", 2)[1]
+    assert drawing.figure_size("effects", 10_000)[1] == 30
 
 
 def test_effects_refuses(tree, scanned):

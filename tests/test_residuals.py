@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 import bayeslmm as bl
-from bayeslmm import plots
+from bayeslmm import drawing, plots
 from tests import dense
 
 CASE = dense.Case("three covariates", 40, 3, "genotypes", 120)
@@ -137,7 +137,7 @@ def test_plot_names_outliers():
     assert {text.get_text() for text in ax.texts} >= {"7", "9"}
     drawn = next(line for line in ax.lines if line.get_gid() == "whitened")
     assert len(drawn.get_xdata()) == 100
-    assert plots.residuals.__name__ in plots._SIZE
+    assert plots.residuals.__name__ in drawing.SIZES
     plt.close("all")
 
 

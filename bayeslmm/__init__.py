@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bayeslmm.residuals import check_residuals
     from bayeslmm.sampling import SamplingWarning, sample_model
     from bayeslmm.selection import stepwise
+    from bayeslmm.simulate import SimulatedCohort, simulate_cohort
     from bayeslmm.thresholds import significance_threshold
 
 __version__ = "0.1.0"
@@ -49,6 +50,7 @@ _HOME = {
     "Pedigree": "pedigrees",
     "RepeatedLMM": "repeated",
     "SamplingWarning": "sampling",
+    "SimulatedCohort": "simulate",
     "calibrate": "calibration",
     "check_residuals": "residuals",
     "compare": "comparison",
@@ -67,6 +69,7 @@ _HOME = {
     "sample_model": "sampling",
     "scan": "association",
     "significance_threshold": "thresholds",
+    "simulate_cohort": "simulate",
     "stepwise": "selection",
     "unrelated_eigenvalues": "designs",
     "write_gemma": "relatedness",
@@ -84,6 +87,7 @@ __all__ = [
     "Pedigree",
     "RepeatedLMM",
     "SamplingWarning",
+    "SimulatedCohort",
     "calibrate",
     "check_residuals",
     "compare",
@@ -105,6 +109,7 @@ __all__ = [
     "sample_model",
     "scan",
     "significance_threshold",
+    "simulate_cohort",
     "stepwise",
     "transforms",
     "unrelated_eigenvalues",

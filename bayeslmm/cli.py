@@ -251,6 +251,66 @@ def grm(
     )
 
 
+@app.command(short_help="A simulated cohort with known truth.")
+def simulate(
+    out: Annotated[str, typer.Option(help="Prefix of the files to write.")],
+    n: Annotated[int, typer.Option("--n", help="Number of samples.")],
+    m: Annotated[int, typer.Option("--m", help="Number of variants.")],
+    families: Annotated[
+        int, typer.Option(help="Largest number of relatives in a family; 1: nobody is related.")
+    ] = 1,
+    unsampled: Annotated[
+        float, typer.Option(help="Share of a family's members outside the cohort.")
+    ] = 0.25,
+    h2: Annotated[float, typer.Option("--h2", help="Heritability of the trait.")] = 0.5,
+    causal: Annotated[
+        int | None, typer.Option(help="Number of causal variants; all by default.")
+    ] = None,
+    min_maf: Annotated[float, typer.Option(help="Smallest minor-allele frequency.")] = 0.05,
+    ld: Annotated[
+        float | None,
+        typer.Option(
+            help="Base pairs over which the correlation of variants falls to 1/e; independent "
+            "variants by default."
+        ),
+    ] = None,
+    missing: Annotated[float, typer.Option(help="Share of missing genotypes.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Another seed makes another cohort.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Simulate families with linked genomes and a heritable trait, of any size.
+
+    \b
+    Example:
+      bayeslmm simulate --n 5000 --m 10000 --families 10 --h2 0.4 --out sim
+      bayeslmm h2 sim --pheno sim.pheno.tsv --formula "y ~ sex + age" --out h2_sim
+
+    \b
+    Writes, for --out sim:
+      sim.bed  sim.bim  sim.fam    genotypes
+      sim.pheno.tsv                y, sex and age
+      sim.truth.json  sim.u.tsv.gz  sim.effects.tsv.gz  sim.pedigree.tsv.gz    the truth
+    """
+    from bayeslmm import commands_large
+
+    typer.echo(
+        commands_large.simulate(
+            out,
+            n,
+            m,
+            families=families,
+            unsampled=unsampled,
+            h2=h2,
+            causal=causal,
+            frequency=(min_maf, 0.5),
+            ld=ld,
+            missing=missing,
+            seed=seed,
+            overwrite=overwrite,
+        )
+    )
+
+
 @app.command(short_help="Eigenbasis of a relatedness matrix.")
 def eigen(
     source: Annotated[

@@ -183,7 +183,7 @@ def grm(
     )
     endings = [*matrices, ".json", ".excluded.tsv"]
     with result_files(out, endings, overwrite=overwrite) as aside, blas_threads(threads):
-        genotypes = _selected(read_genotypes(bfile), maf, max_missing, chrom)
+        genotypes = selected(read_genotypes(bfile), maf, max_missing, chrom)
         clock(repr(genotypes))
         kernel = make_grm(genotypes, scale=scale)  # type: ignore[arg-type]
         clock(repr(kernel))
@@ -262,7 +262,7 @@ def h2(
     names = trait_names(formulas)
     with result_folder(out, overwrite=overwrite) as folder, blas_threads(threads):
         table = read_phenotypes(pheno, id=id)
-        kernel = _kernel(
+        kernel = make_kernel(
             bfile, grm, basis, table, formulas, missing, scale, maf, max_missing, clock
         )
         models = {
@@ -276,8 +276,11 @@ def h2(
         clock("REML, exact posterior, plots")
         summary = _write_summary(folder, _heritability_lines(models))
         parameters = {
+            **_sources(bfile, grm, basis, pheno, id),
             "formulas": formulas,
             "h2_prior": repr(h2_prior),
+            "prior": prior,
+            "spike": spike,
             "draws": draws,
             "seed": seed,
             "scale": scale,
@@ -364,7 +367,7 @@ def scan(
         kernel: GRM | Eigenbasis | None = None
         if not no_kernel:
             source = None if grm or basis else bfile
-            kernel = _kernel(
+            kernel = make_kernel(
                 source, grm, basis, table, formulas, missing, scale, maf, max_missing, clock
             )
         lines: list[str] = []
@@ -376,7 +379,7 @@ def scan(
                 if not len(data):
                     design_from_formula(formula, table, genotypes.samples.index, missing=missing)
             model = LMM(formula, data, kernel, missing=missing)  # type: ignore[arg-type]
-            tested = _selected(genotypes, maf, max_missing, chrom, region, samples=model.ids)
+            tested = selected(genotypes, maf, max_missing, chrom, region, samples=model.ids)
             conditions = None
             if condition_on is not None:
                 # Looked up among all variants: they may be elsewhere, or filtered out.
@@ -401,6 +404,7 @@ def scan(
         clock("plots and tables")
         summary = _write_summary(folder, lines[:-1])
         parameters = {
+            **_sources(bfile, grm, basis, pheno, id),
             "formulas": formulas,
             "tests": list(chosen),
             "effect_sd": widths,
@@ -457,13 +461,13 @@ def finemap(
         table = read_phenotypes(pheno, id=id)
         genotypes = read_genotypes(bfile)
         source = None if grm or basis else bfile
-        kernel = _kernel(
+        kernel = make_kernel(
             source, grm, basis, table, formulas, missing, scale, maf, max_missing, clock
         )
         lines: list[str] = []
         for name, formula in zip(names, formulas, strict=True):
             model = LMM(formula, table, kernel, missing=missing)  # type: ignore[arg-type]
-            tested = _selected(genotypes, maf, max_missing, None, region, samples=model.ids)
+            tested = selected(genotypes, maf, max_missing, None, region, samples=model.ids)
             found = map_region(
                 model,
                 tested,
@@ -568,13 +572,13 @@ def sample(
     h2_prior, effects_prior = parse_prior(prior, 0.0), priors.as_snp_prior(snp_prior or "normal")
     with result_folder(out, overwrite=overwrite) as folder, blas_threads(threads):
         table = read_phenotypes(pheno, id=id)
-        hits = None if scan is None else _read_scan(scan)
+        hits = None if scan is None else read_scan(scan)
         genotypes = read_genotypes(bfile) if bfile is not None and with_snps else None
         chosen = _chosen_snps(snps, hits, top, locus_gap)
         if genotypes is not None:
             genotypes = genotypes.select(variants=chosen)
         source = None if grm or basis else bfile
-        kernel = _kernel(
+        kernel = make_kernel(
             source, grm, basis, table, [formula], missing, scale, maf, max_missing, clock
         )
         model = LMM(formula, table, kernel, h2_prior=h2_prior, missing=missing)  # type: ignore[arg-type]
@@ -668,7 +672,7 @@ def predict(
         table = read_phenotypes(pheno, id=id)
         others = None if new_pheno is None else read_phenotypes(new_pheno, id=id)
         genotypes = None if new is None else read_genotypes(new)
-        kernel = _kernel(
+        kernel = make_kernel(
             bfile, grm, basis, table, [formula], missing, scale, maf, max_missing, clock
         )
         model = LMM(formula, table, kernel, h2_prior=h2_prior, missing=missing)  # type: ignore[arg-type]
@@ -792,7 +796,7 @@ def _check_snp_options(
     return wanted
 
 
-def _read_scan(path: Path) -> pd.DataFrame:
+def read_scan(path: Path) -> pd.DataFrame:
     """The table that bayeslmm scan wrote."""
     existing(path)
     text = dict.fromkeys(("id", "chrom", "ea", "oa"), str)
@@ -852,7 +856,7 @@ def _sample(model: LMM, **options: Any) -> tuple[xr.DataTree, list[str]]:
     return tree, told
 
 
-def _selected(
+def selected(
     genotypes: Genotypes,
     maf: float | None,
     max_missing: float | None,
@@ -861,13 +865,14 @@ def _selected(
     *,
     samples: pd.Index | None = None,
 ) -> Genotypes:
+    """The variants and samples that options name."""
     labels = [label for part in chrom or [] for label in part.split(",")] or None
     return genotypes.select(
         samples=samples, chrom=labels, region=region, min_maf=maf, max_missing=max_missing
     )
 
 
-def _kernel(
+def make_kernel(
     bfile: str | None,
     grm: str | None,
     basis: Path | None,
@@ -890,7 +895,7 @@ def _kernel(
         genotypes = read_genotypes(bfile)
         for formula in formulas:
             design_from_formula(formula, table, genotypes.samples.index, missing=missing)
-        genotypes = _selected(genotypes, maf, max_missing, None)
+        genotypes = selected(genotypes, maf, max_missing, None)
         kernel = make_grm(genotypes, scale=scale or "standardized")  # type: ignore[arg-type]
     clock(repr(kernel))
     return kernel
@@ -943,6 +948,20 @@ def _kernel_files(bfile: str | None, grm: str | None, basis: Path | None) -> lis
     prefix = grm.removesuffix(".grm")
     parts = (f"{prefix}.grm.{ending}" for ending in ("bin", "id", "N.bin"))
     return [part for part in parts if os.path.isfile(part)]
+
+
+def _sources(
+    bfile: str | None, grm: str | None, basis: Path | None, pheno: Path, id: str | None
+) -> dict[str, Any]:
+    """Where the data came from, as a later command needs it."""
+    return {
+        "genotypes": bfile,
+        "grm": grm,
+        "basis": None if basis is None else str(basis),
+        "pheno": str(pheno),
+        "id": id,
+        "folder": os.getcwd(),
+    }
 
 
 def _require_pyarrow() -> None:

@@ -35,6 +35,10 @@ SIZES = {
     "h2_report": (7.6, 5.2),
     "prior_table": (6.6, 3.0),
     "residuals": (4.8, 4.8),
+    "regional": (8.2, 3.9),
+    "miami": (10.0, 5.2),
+    "relatedness": (6.4, 5.4),
+    "variance_partition": (8.2, 1.2),
 }
 _PER_SNP, _TALLEST = 0.46, 30.0
 LOG_P = r"$-\log_{10}\,p$"
@@ -282,6 +286,14 @@ def qq_ranks(m: int) -> np.ndarray:
     if m <= 4000:
         return np.arange(1, m + 1)
     return np.unique(np.concatenate([np.arange(1, 1001), np.geomspace(1001, m, 3000).astype(int)]))
+
+
+def qq_band(ranks: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """-log10 p expected at ranks (k,) of m uniform p-values, and the ends of 95% bands."""
+    from scipy.special import betaincinv
+
+    low, high = (-np.log10(betaincinv(ranks, m + 1 - ranks, q)) for q in (0.975, 0.025))
+    return -np.log10((ranks - 0.5) / m), low, high
 
 
 def plain_legend(ax: Axes) -> None:

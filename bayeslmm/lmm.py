@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -1116,6 +1117,28 @@ class LMM:
         from bayeslmm.finemapping import finemap
 
         return finemap(self, *arguments, **options)
+
+    # -- for others to read -----------------------------------------------------------------
+
+    def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Write one HTML file with everything, for readers without Python.
+
+        Parameters
+        ----------
+        path : path-like
+            The file to write.
+        **options
+            genotypes, hits, tree, finemap, title, question and others: see
+            `bayeslmm.reporting.report`.
+
+        Returns
+        -------
+        Path
+            The file; it needs no network and no other file.
+        """
+        from bayeslmm.reporting import report
+
+        return report(self, path, **options)
 
 
 def _sample_ids(samples: Iterable[str]) -> pd.Index:

@@ -37,6 +37,7 @@ from bayeslmm.drawing import (
     label_line,
     label_loci,
     plain_legend,
+    qq_band,
     qq_ranks,
     significance_line,
     thin,
@@ -46,7 +47,28 @@ from bayeslmm.drawing import (
 )
 from bayeslmm.errors import InputError
 from bayeslmm.loci import find_loci, neg_log10_p, placed_positions
+from bayeslmm.plots_genome import miami, regional, relatedness, variance_partition
 from bayeslmm.tables import snp_effects
+
+__all__ = [
+    "calibration",
+    "coverage",
+    "design",
+    "effects",
+    "fine_mapping",
+    "h2",
+    "h2_report",
+    "manhattan",
+    "miami",
+    "prior_predictive",
+    "prior_table",
+    "qq",
+    "regional",
+    "relatedness",
+    "residuals",
+    "save",
+    "variance_partition",
+]
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -208,8 +230,6 @@ def qq(
     >>> hits = pd.DataFrame({"p": np.linspace(0.0005, 0.9995, 1000)})
     >>> ax = bl.plots.qq(hits, p="p")
     """
-    from scipy.special import betaincinv
-
     from bayeslmm.association import lambda_gc
 
     y = neg_log10_p(hits, p)
@@ -218,8 +238,7 @@ def qq(
     if not m:
         raise InputError("There is nothing to draw: no variant of the table has a p-value.")
     ranks = qq_ranks(m)
-    expected = -np.log10((ranks - 0.5) / m)
-    low, high = (-np.log10(betaincinv(ranks, m + 1 - ranks, q)) for q in (0.975, 0.025))
+    expected, low, high = qq_band(ranks, m)
     ax = axes_for(ax, "qq")
     ax.fill_between(
         expected,

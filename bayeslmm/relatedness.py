@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +23,7 @@ from bayeslmm.progress import log, map_ahead, track
 
 if TYPE_CHECKING:
     from bayeslmm.basis import Eigenbasis
+    from bayeslmm.checkpoints import Checkpoint
 
 Scale = Literal["standardized", "centered", "empirical", "dominance"]
 SCALES = ("standardized", "centered", "empirical", "dominance")
@@ -27,6 +31,8 @@ _WEIGHTED = ", weighted"
 _BASES_KEPT = 8
 # Blocks that are summed in the precision of their products before the float64 sum.
 _BLOCKS_PER_SUM = 4
+# Seconds between two times that a sum is kept.
+_SAVED_EVERY = 60.0
 # Folders for bases of fewer samples that could not be written, and of which that was said.
 _not_kept: set[Path | None] = set()
 
@@ -230,6 +236,7 @@ def grm(
     dtype: Literal["float32", "float64"] = "float32",
     block_size: int | None = None,
     progress: bool | None = None,
+    kept: Checkpoint | None = None,
 ) -> GRM:
     r"""Genetic relatedness matrix :math:`K = Z Z' / m`, in one pass over the genotypes.
 
@@ -270,6 +277,9 @@ def grm(
         Variants per block.
     progress : bool, optional
         Whether to show a progress bar.
+    kept : Checkpoint, optional
+        Where the sum so far is kept every minute, and taken up again after an interruption:
+        see `bayeslmm.checkpoints`. Not with by_chrom or pairwise.
 
     Returns
     -------
@@ -313,6 +323,8 @@ def grm(
         raise InputError(f"scale='{scale}' is unknown; expected one of {listing(SCALES)}.")
     if dtype not in ("float32", "float64"):
         raise InputError(f"dtype='{dtype}' is unknown; expected 'float32' or 'float64'.")
+    if kept is not None and (by_chrom or pairwise):
+        raise InputError("A sum by chromosome or by pairs is not kept while it is made.")
     if by_chrom and pairwise:
         raise InputError("by_chrom and pairwise cannot be combined: LOCO divides by m.")
     if weights is not None and (by_chrom or pairwise):
@@ -329,10 +341,10 @@ def grm(
         f"The relatedness matrix of {n:,} samples"
         + (f" and its {len(runs)} chromosomes" if by_chrom else ""),
     )
-    total = np.zeros((n, n), order="F")
+    summed = _Sum(np.zeros((n, n), order="F")) if kept is None else _Sum.resumed(kept, n)
+    runs = runs[summed.runs :]
     absent_pairs = np.zeros((n, n), order="F") if pairwise else None
     parts: dict[str, tuple[np.ndarray, int]] = {}
-    n_used, weight_used = 0, 0.0
 
     def prepare(job: tuple[Genotypes, tuple[int, int]]) -> tuple[CenteredBlock, np.ndarray]:
         view, span = job
@@ -353,22 +365,24 @@ def grm(
             partial = _add_outer(block.x, partial)
             used_here += int(used.sum())
             if weight is not None:
-                weight_used += float(weight[block.start : block.stop][used].sum())
+                summed.weight += float(weight[block.start : block.stop][used].sum())
             if absent_pairs is not None and block.missing is not None:
                 absent_pairs += _absent_pairs(block, used)
         assert partial is not None
-        total += partial
-        n_used += used_here
+        summed.add(partial, used_here)
+        if kept is not None:
+            summed.keep_sometimes(kept)
         if by_chrom:
             parts[label] = (_symmetric(partial), used_here)
     for _ in blocks:  # lets the progress bar close
         pass
+    n_used, weight_used = summed.n_used, summed.weight
     if n_used == 0:
         raise InputError(
             f"{genotypes.name}: all {genotypes.n_variants:,} variants are monomorphic or missing "
             f"among {n:,} samples: no relatedness matrix."
         )
-    matrix = _symmetric(total)
+    matrix = _symmetric(summed.total)
     counts = None
     if absent_pairs is not None:
         counts = n_used - _symmetric(absent_pairs)
@@ -404,6 +418,48 @@ def grm(
         genotypes=genotypes,
         weights=None if weight is None else weight * (n_used / weight_used),
     )
+
+
+@dataclass
+class _Sum:
+    """Z Z' so far (its upper triangle), and what went into it."""
+
+    total: np.ndarray
+    runs: int = 0
+    n_used: int = 0
+    weight: float = 0.0
+    saved: float = field(default_factory=time.monotonic)
+
+    def add(self, partial: np.ndarray, n_used: int) -> None:
+        self.total += partial
+        self.runs += 1
+        self.n_used += n_used
+
+    def keep_sometimes(self, kept: Checkpoint) -> None:
+        """Write the sum, if the last time is a minute ago."""
+        if time.monotonic() - self.saved < _SAVED_EVERY:
+            return
+        about = {"runs": self.runs, "n_used": self.n_used, "weight": self.weight}
+
+        def write(aside: Path) -> None:
+            aside.mkdir()
+            np.save(aside / "total.npy", self.total)
+            (aside / "about.json").write_text(json.dumps(about), encoding="utf-8")
+
+        written = kept.write(f"grm-{self.runs:06d}", write)
+        for older in kept.folder.glob("grm-*"):
+            if older != written:
+                shutil.rmtree(older)
+        self.saved = time.monotonic()
+
+    @classmethod
+    def resumed(cls, kept: Checkpoint, n: int) -> _Sum:
+        """The sum that was kept last, or one of nothing."""
+        found = sorted(kept.folder.glob("grm-*"))
+        if not found:
+            return cls(np.zeros((n, n), order="F"))
+        about = json.loads((found[-1] / "about.json").read_text(encoding="utf-8"))
+        return cls(np.load(found[-1] / "total.npy"), **about)
 
 
 def _weights(weights: pd.Series | np.ndarray, genotypes: Genotypes) -> np.ndarray:

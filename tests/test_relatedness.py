@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from plink import write_plink
 
 import bayeslmm as bl
+from bayeslmm import relatedness
+from bayeslmm.checkpoints import checkpoint
 from bayeslmm.errors import InputError
 from bayeslmm.genotypes import Genotypes
 from bayeslmm.relatedness import GRM, as_grm, grm, read_grm, write_gemma, write_grm
@@ -494,3 +496,47 @@ def test_weights_that_do_not_fit(genotypes):
         grm(genotypes, weights=np.ones(50), by_chrom=True)
     with pytest.raises(InputError, match="not remade with weights"):
         grm(genotypes, scale="standardized, weighted")
+
+
+class Failing:
+    """A source that ends after some reads, as a machine does."""
+
+    def __init__(self, source, reads):
+        self.source, self.left = source, reads
+
+    def read(self, variants, samples):
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return self.source.read(variants, samples)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_an_interrupted_sum_goes_on_to_the_same_bytes(genotypes, tmp_path, monkeypatch, weighted):
+    monkeypatch.setattr(relatedness, "_SAVED_EVERY", 0.0)
+    options = {"block_size": 2, "weights": np.linspace(0.1, 2, 50) if weighted else None}
+    whole = grm(genotypes, **options)
+    broken = Genotypes(Failing(genotypes._source, 15), genotypes.samples, genotypes.variants)
+
+    def interrupted():
+        with checkpoint(tmp_path / "work", {"what": "grm"}) as kept:
+            grm(broken, kept=kept, **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with checkpoint(tmp_path / "work", {"what": "grm"}) as kept:
+        (state,) = kept.folder.glob("grm-*")
+        assert state.name > "grm-000000"
+        rest = Failing(genotypes._source, 24)  # fewer reads than all: it does not begin anew
+        again = grm(Genotypes(rest, genotypes.samples, genotypes.variants), kept=kept, **options)
+    assert rest.left > 0
+    np.testing.assert_array_equal(again.matrix, whole.matrix)
+    assert again.n_variants == whole.n_variants
+
+
+def test_what_is_not_kept_says_so(genotypes, tmp_path):
+    with (
+        checkpoint(tmp_path / "work", {}) as kept,
+        pytest.raises(InputError, match="is not kept while it is made"),
+    ):
+        grm(genotypes, by_chrom=True, kept=kept)

@@ -110,11 +110,10 @@ Grm = Annotated[
 Basis = Annotated[
     Path | None, typer.Option("--basis", help="Eigenbasis made before by bayeslmm eigen.")
 ]
+_GENOTYPES = "Genotypes: .bed, .pgen, .bgen, .vcf, .bcf, VCF-Zarr, or the prefix of their files."
 Genotypes = Annotated[
     str | None,
-    typer.Argument(
-        metavar="BFILE", help="Prefix of .bed, .bim and .fam; or give --grm or --basis."
-    ),
+    typer.Argument(metavar="BFILE", help=f"{_GENOTYPES} Or give --grm or --basis."),
 ]
 Prior = Annotated[str, typer.Option(help='Prior on h2: uniform, or beta(a,b) as in "beta(2,3)".')]
 Seed = Annotated[int | None, typer.Option(help="Makes the draws reproducible.")]
@@ -206,7 +205,7 @@ def demo(
 
 @app.command(short_help="Relatedness of every pair of samples.")
 def grm(
-    bfile: Annotated[str, typer.Argument(metavar="BFILE", help="Prefix of .bed, .bim and .fam.")],
+    bfile: Annotated[str, typer.Argument(metavar="BFILE", help=_GENOTYPES)],
     out: Annotated[str, typer.Option(help="Prefix of the files to write.")],
     scale: Scale = None,
     maf: Maf = None,
@@ -413,7 +412,7 @@ def h2(
 
 @app.command(short_help="Association test of every variant.")
 def scan(
-    bfile: Annotated[str, typer.Argument(metavar="BFILE", help="Prefix of .bed, .bim and .fam.")],
+    bfile: Annotated[str, typer.Argument(metavar="BFILE", help=_GENOTYPES)],
     pheno: Pheno,
     formula: Formula,
     out: Folder,
@@ -548,7 +547,7 @@ def scan(
 
 @app.command(short_help="Credible sets of causal variants in a region.")
 def finemap(
-    bfile: Annotated[str, typer.Argument(metavar="BFILE", help="Prefix of .bed, .bim and .fam.")],
+    bfile: Annotated[str, typer.Argument(metavar="BFILE", help=_GENOTYPES)],
     pheno: Pheno,
     formula: Formula,
     region: Annotated[
@@ -754,7 +753,7 @@ def predict(
         str | None,
         typer.Option(
             metavar="BFILE",
-            help="New samples: prefix of .bed, .bim and .fam with the same variants.",
+            help="New samples: genotypes of the same variants, in any format.",
         ),
     ] = None,
     new_pheno: Annotated[

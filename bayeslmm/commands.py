@@ -20,6 +20,7 @@ from bayeslmm.basis import Eigenbasis, load_eigenbasis
 from bayeslmm.codings import CODINGS
 from bayeslmm.errors import InputError
 from bayeslmm.files import existing
+from bayeslmm.genotype_files import locate
 from bayeslmm.genotypes import Genotypes, read_genotypes
 from bayeslmm.lmm import LMM
 from bayeslmm.loci import find_loci, lead_variants, parse_region, require_columns
@@ -196,7 +197,7 @@ def grm(
         parameters = {"scale": scale, "maf": maf, "max_missing": max_missing, "chrom": chrom}
         write_provenance(
             Path(f"{aside}.json"),
-            _bed_files(bfile),
+            _genotype_files(bfile),
             parameters,
             grm=kernel.info | {"n_variants": kernel.n_variants, "n_samples": len(kernel.samples)},
             seconds=clock.seconds,
@@ -422,7 +423,7 @@ def scan(
             "missing": missing,
             "dtype": "float64" if float64 else "float32",
         }
-        inputs = [str(pheno), *_bed_files(bfile), *_kernel_files(None, grm, basis)]
+        inputs = [str(pheno), *_genotype_files(bfile), *_kernel_files(None, grm, basis)]
         write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
     clock(f"written to {out}")
     return summary
@@ -499,7 +500,7 @@ def finemap(
             "max_missing": max_missing,
             "missing": missing,
         }
-        inputs = [str(pheno), *_bed_files(bfile), *_kernel_files(None, grm, basis)]
+        inputs = [str(pheno), *_genotype_files(bfile), *_kernel_files(None, grm, basis)]
         write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
     clock(f"written to {out}")
     return summary
@@ -621,7 +622,7 @@ def sample(
             "missing": missing,
         }
         inputs = [str(pheno), *([str(scan)] if scan else [])]
-        inputs += _bed_files(bfile) if bfile else []
+        inputs += _genotype_files(bfile) if bfile else []
         inputs += _kernel_files(None, grm, basis)
         write_provenance(
             folder / PROVENANCE, inputs, parameters, warnings=told, seconds=clock.seconds
@@ -714,7 +715,7 @@ def predict(
         }
         inputs = [str(pheno), *_kernel_files(bfile, grm, basis)]
         inputs += [str(path) for path in (new_pheno, samples) if path is not None]
-        inputs += _bed_files(new) if new is not None else []
+        inputs += _genotype_files(new) if new is not None else []
         write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
     clock(f"written to {out}")
     return summary
@@ -928,17 +929,14 @@ def _read_ids(path: Path, kernel: GRM | Eigenbasis) -> list[str]:
     return ids
 
 
-def _bed_files(bfile: str) -> list[str]:
-    prefix = bfile
-    for ending in (".bed", ".bim", ".fam"):
-        prefix = prefix.removesuffix(ending)
-    return [prefix + ending for ending in (".bed", ".bim", ".fam")]
+def _genotype_files(bfile: str) -> list[str]:
+    return [str(file) for file in locate(bfile).files]
 
 
 def _kernel_files(bfile: str | None, grm: str | None, basis: Path | None) -> list[str]:
     """Files that identify a kernel: a basis' description holds the others' checksums."""
     if bfile is not None:
-        return _bed_files(bfile)
+        return _genotype_files(bfile)
     if basis is not None:
         return [str(basis / _BASIS)]
     if grm is None:

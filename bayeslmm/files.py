@@ -70,6 +70,12 @@ def existing(path: str | os.PathLike[str]) -> Path:
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, as a hexadecimal string."""
+    """SHA-256 of a file, as a hexadecimal string; of a folder, that of its files and names."""
+    path = Path(path)
+    if path.is_dir():
+        listed = hashlib.sha256()
+        for part in sorted(p for p in path.rglob("*") if p.is_file()):
+            listed.update(f"{sha256(part)}  {part.relative_to(path).as_posix()}\n".encode())
+        return listed.hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

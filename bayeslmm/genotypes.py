@@ -2,90 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import os
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError, listing
-from bayeslmm.files import existing
+from bayeslmm.genotype_files import locate
 from bayeslmm.loci import parse_region
 from bayeslmm.progress import map_ahead, track
+from bayeslmm.sources import MISSING, ArraySource, Source, as_float, sample_table
 
-MISSING = -9
-VARIANT_COLUMNS = ["chrom", "id", "cm", "pos", "ea", "oa"]
-SAMPLE_COLUMNS = ["fid", "iid", "father", "mother", "sex", "phenotype"]
+if TYPE_CHECKING:
+    import xarray as xr
+
 _CACHE_FRIENDLY = 2**18
-
-
-class Source(Protocol):
-    """Where dosages come from: variant-major rows, `int8` with -9 or floats with NaN missing."""
-
-    def read(self, variants: np.ndarray, samples: np.ndarray | None) -> np.ndarray:
-        """Dosages of the effect allele, shape (len(variants), number of samples)."""
-
-
-@dataclass(frozen=True, eq=False)
-class ArraySource:
-    """Dosages in memory, shape (m, n): `int8` with -9, or floating point with NaN, missing."""
-
-    dosage: np.ndarray
-
-    def read(self, variants: np.ndarray, samples: np.ndarray | None) -> np.ndarray:
-        """Dosages of the effect allele, shape (len(variants), number of samples)."""
-        block = self.dosage[_as_slice(variants)]
-        return block if samples is None else block[:, samples]
-
-
-class BedSource:
-    """A PLINK 1 .bed file read by pgenlib; safe to read from several threads."""
-
-    def __init__(self, path: Path, n_samples: int, n_variants: int) -> None:
-        self.path = path
-        self.n_samples = n_samples
-        self.n_variants = n_variants
-        self._local = threading.local()
-
-    def read(self, variants: np.ndarray, samples: np.ndarray | None) -> np.ndarray:
-        """Dosages of the effect allele, shape (len(variants), number of samples)."""
-        try:
-            reader, order = self._reader(samples)
-            width = self.n_samples if samples is None else len(samples)
-            block = np.empty((len(variants), width), dtype=np.int8)
-            rows = _as_slice(variants)
-            if isinstance(rows, slice):
-                reader.read_range(rows.start, rows.stop, block)
-            else:
-                reader.read_list(variants.astype(np.uint32), block)
-        except RuntimeError as error:
-            raise InputError(f"{self.path}: reading failed ({error}).") from error
-        return block if order is None else np.take(block, order, axis=1)
-
-    def _reader(self, samples: np.ndarray | None) -> tuple[Any, np.ndarray | None]:
-        """The thread's own reader of some samples, and their order if it is not the file's."""
-        import pgenlib
-
-        local = self._local
-        if not hasattr(local, "reader") or local.samples is not samples:
-            subset, local.order = None, None
-            if samples is not None:
-                subset = np.sort(samples).astype(np.uint32)
-                if not np.array_equal(subset, samples):
-                    local.order = np.searchsorted(subset, samples)
-            local.reader = pgenlib.PgenReader(
-                os.fsencode(self.path),
-                raw_sample_ct=self.n_samples,
-                variant_ct=self.n_variants,
-                sample_subset=subset,
-            )
-            local.samples = samples
-        return local.reader, local.order
+_CHECKED_AT_ONCE = 2**22  # dosages of an array of which a copy is made
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +55,8 @@ class CenteredBlock:
 class Genotypes:
     """Dosages of n samples at m variants, read block by block, with their tables.
 
-    Make one with `read_genotypes` or `Genotypes.from_array`. Selections are views:
-    they keep positions into the same source and read nothing.
+    Make one with `read_genotypes`, `Genotypes.from_array` or `Genotypes.from_dataset`.
+    Selections are views: they keep positions into the same source and read nothing.
 
     Attributes
     ----------
@@ -131,8 +66,7 @@ class Genotypes:
         source has them.
     variants : DataFrame
         One row per variant: chrom (a label: "1", "X", "2L", "chr1" alike), id, cm,
-        pos (base pairs), ea (effect allele, counted by the dosage: A1 of a .bim),
-        oa (other allele).
+        pos (base pairs), ea (effect allele, counted by the dosage), oa (other allele).
     labelled : bool
         Whether the sample ids are real ones rather than row numbers.
     excluded : DataFrame
@@ -180,12 +114,14 @@ class Genotypes:
         samples: Sequence[str] | None = None,
         variants: pd.DataFrame | Sequence[str] | None = None,
     ) -> Genotypes:
-        """Genotypes in memory.
+        """Genotypes of an array.
 
         Parameters
         ----------
         dosage : array, shape (n, m)
-            Dosage of the effect allele, between 0 and 2, NaN for missing.
+            Dosage of the effect allele, between 0 and 2, NaN for missing. A Dask array
+            stays lazy: it is computed, and its values are checked, chunk by chunk where
+            they are read; choose chunks of all samples and some thousand variants.
         samples : sequence of str, optional
             Sample ids, shape (n,). Without them the samples are known by their order
             only, as "0", "1", ...
@@ -197,13 +133,16 @@ class Genotypes:
         InputError
             If shapes disagree, ids are duplicated, or a dosage is not within 0..2.
         """
-        dosage = np.asarray(dosage)
+        lazy = hasattr(dosage, "dask")
+        dosage = dosage if lazy else np.asarray(dosage)
         if dosage.ndim != 2:
             raise InputError(
                 "Genotypes must be a matrix (samples x variants), but have "
                 f"{dosage.ndim} dimensions."
             )
         n, m = dosage.shape
+        if n != n or m != m:
+            raise InputError("This Dask array does not know its shape (compute_chunk_sizes()).")
         if n == 0 or m == 0:
             raise InputError(f"Genotypes of {n:,} samples at {m:,} variants: nothing is there.")
         labelled = samples is not None
@@ -211,21 +150,34 @@ class Genotypes:
         if len(ids) != n:
             raise InputError(f"Genotypes have {n:,} rows, but {len(ids):,} sample ids came.")
         table = _variant_table(variants, m)
-        try:
-            stored = np.ascontiguousarray(dosage.T.astype(np.float64))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"Genotypes must be numbers ({error}).") from error
-        bad = (stored < 0) | (stored > 2) | np.isinf(stored)
-        if bad.any():
-            j, i = np.argwhere(bad)[0]
-            raise InputError(
-                f"Genotypes: sample '{ids[i]}', variant '{table.id.iloc[j]}' has dosage "
-                f"{stored[j, i]:g}; expected 0 to 2, or NaN for missing."
-            )
-        if not (np.isnan(stored) | (stored == np.round(stored))).all():
-            return cls(ArraySource(stored), _sample_table(ids), table, labelled=labelled)
-        hard = np.where(np.isnan(stored), MISSING, stored).astype(np.int8)
-        return cls(ArraySource(hard), _sample_table(ids), table, labelled=labelled)
+        if lazy:
+            from bayeslmm.call_arrays import dask_source
+
+            return cls(dask_source(dosage), sample_table(ids), table, labelled=labelled)
+        stored = _stored(dosage, ids, table)
+        return cls(ArraySource(stored), sample_table(ids), table, labelled=labelled)
+
+    @classmethod
+    def from_dataset(cls, dataset: xr.Dataset) -> Genotypes:
+        """Genotypes of a sgkit dataset (xarray), read chunk by chunk if it is lazy.
+
+        Parameters
+        ----------
+        dataset : xarray.Dataset
+            With `call_dosage` (or `call_DS`) or `call_genotype`, `variant_allele`,
+            `variant_contig`, `variant_position`, `sample_id`, and contigs as `contig_id` or
+            in the attribute ``contigs``. Dosages count the second allele of
+            `variant_allele`, in a further row the third, and so on.
+
+        Raises
+        ------
+        InputError
+            If an array is absent or shapes disagree.
+        """
+        from bayeslmm.call_arrays import open_dataset
+
+        opened = open_dataset(dataset)
+        return cls(opened.source, opened.samples, opened.variants, name="dataset")
 
     # -- size and tables ---------------------------------------------------------------
 
@@ -519,7 +471,7 @@ class Genotypes:
 
     def dosage(self, start: int, stop: int, dtype: np.dtype | type = np.float64) -> np.ndarray:
         """Dosages of variants `start` to `stop`, one row each, shape (b, n), NaN for missing."""
-        return _as_float(self._read(start, stop), np.dtype(dtype))
+        return as_float(self._read(start, stop), np.dtype(dtype))
 
     def to_array(self) -> np.ndarray:
         """All dosages, shape (n, m), float64, NaN for missing."""
@@ -541,139 +493,80 @@ class Genotypes:
         return self._source.read(self._rows[start:stop], self._columns)
 
 
-def read_genotypes(path: str | os.PathLike[str]) -> Genotypes:
-    """Open PLINK 1 genotypes; nothing but the two tables is read.
+def read_genotypes(
+    path: str | os.PathLike[str], *, sample_file: str | os.PathLike[str] | None = None
+) -> Genotypes:
+    """Open genotypes on disk; what the file is decides how it is read, not its name.
 
     Parameters
     ----------
     path : path-like
-        Prefix of a .bed/.bim/.fam triple, or any of its three files.
+        A PLINK 1 .bed, PLINK 2 .pgen, BGEN 1.2 or 1.3, VCF or BCF (also compressed) file, or a
+        VCF-Zarr folder; or one of the tables beside it; or the prefix that the files of
+        one data set share.
+    sample_file : path-like, optional
+        The .sample of a .bgen, if it has another name.
 
     Returns
     -------
     Genotypes
-        Dosages count A1 of the .bim (its fifth column), the effect allele. Columns
-        of the .fam beyond the sixth are ignored; its phenotype column reads -9 and
-        NA as missing.
+        Dosages count the effect allele `ea` of the variant table: A1 of a .bim, ALT of a
+        .pvar, VCF or VCF-Zarr, the second allele of a .bgen (docs/formats.md). A variant of
+        several alternate alleles is one row for each of them. PLINK and BGEN files are
+        read block by block; a VCF is read once into a temporary file.
 
     Raises
     ------
     InputError
-        If a file is absent, truncated, not a variant-major .bed, or disagrees with
-        the others; if sample ids are duplicated.
+        If a file is absent, damaged, in no known format, or disagrees with the others; if
+        a prefix fits several data sets; if sample ids are duplicated; if the library for
+        a format is not installed.
     """
-    prefix = str(path)
-    if prefix.endswith((".bed", ".bim", ".fam")):
-        prefix = prefix[:-4]
-    bed, bim, fam = (Path(prefix + ending) for ending in (".bed", ".bim", ".fam"))
-    for part in (bed, bim, fam):
-        existing(part)
-    samples, variants = _read_fam(fam), _read_bim(bim)
-    _check_bed(bed, len(samples), len(variants))
-    source = BedSource(bed, len(samples), len(variants))
-    return Genotypes(source, samples, variants, name=Path(prefix).name)
+    found = locate(path, sample_file)
+    opened = found.open()
+    return Genotypes(opened.source, opened.samples, opened.variants, name=found.name)
 
 
-def as_genotypes(genotypes: Genotypes | str | os.PathLike[str] | np.ndarray) -> Genotypes:
-    """Genotypes from what a user may give instead: a path, or an array (n, m)."""
+def as_genotypes(
+    genotypes: Genotypes | str | os.PathLike[str] | np.ndarray | xr.Dataset,
+) -> Genotypes:
+    """Genotypes from what a user may give instead: a path, an array (n, m), a sgkit dataset."""
     if isinstance(genotypes, Genotypes):
         return genotypes
     if isinstance(genotypes, str | os.PathLike):
         return read_genotypes(genotypes)
+    if hasattr(genotypes, "data_vars"):
+        return Genotypes.from_dataset(cast("xr.Dataset", genotypes))
     return Genotypes.from_array(genotypes)
 
 
-# -- tables --------------------------------------------------------------------------------
+# -- small helpers -------------------------------------------------------------------------
 
 
-def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(
-            path,
-            sep=r"\s+",
-            header=None,
-            names=columns,
-            usecols=range(len(columns)),
-            dtype=str,
-            keep_default_na=False,
-            na_values=[""],
-            skip_blank_lines=False,
-            quoting=csv.QUOTE_NONE,
-        )
-    except ValueError as error:  # pandas' own errors among them
-        _refuse_short_lines(path, columns)
-        raise InputError(
-            f"{path}: expected {len(columns)} columns separated by blanks or tabs "
-            f"({', '.join(columns)}); {str(error).strip()}."
-        ) from error
-    if table.isna().any(axis=None):
-        _refuse_short_lines(path, columns)
-    if table.empty:
-        raise InputError(f"{path}: the file is empty.")
-    return table
-
-
-def _refuse_short_lines(path: Path, columns: list[str]) -> None:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, start=1):
-            found = len(line.split())
-            if found < len(columns):
-                raise InputError(
-                    f"{path}, line {number:,}: {found} columns, expected {len(columns)} "
-                    f"({', '.join(columns)})."
-                )
-
-
-def _numeric(
-    path: Path, column: pd.Series, missing: Sequence[str] = (), *, whole: bool = False
-) -> pd.Series:
-    values = pd.to_numeric(column.mask(column.isin(missing)), errors="coerce").astype(np.float64)
-    bad = values.isna() & ~column.isin(missing)
-    if whole:
-        bad |= (values != values.round()) | (values.abs() >= 2**53)
-    if bad.any():
-        line = int(np.argmax(bad.to_numpy())) + 1
-        raise InputError(
-            f"{path}, line {line:,}: column {column.name} is '{column.iloc[line - 1]}', "
-            f"expected a {'whole ' * whole}number."
-        )
-    return values
-
-
-def _read_bim(path: Path) -> pd.DataFrame:
-    table = _read_table(path, VARIANT_COLUMNS)
-    table["cm"] = _numeric(path, table["cm"], missing=["NA"])
-    table["pos"] = _numeric(path, table["pos"], whole=True).astype(np.int64)
-    return table[["chrom", "id", "pos", "ea", "oa", "cm"]]
-
-
-def _read_fam(path: Path) -> pd.DataFrame:
-    table = _read_table(path, SAMPLE_COLUMNS)
-    phenotype = pd.to_numeric(table["phenotype"], errors="coerce")
-    table["phenotype"] = phenotype.mask(phenotype == -9)
-    return _label_samples(table, str(path))
-
-
-def _label_samples(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    pair = table.fid + "_" + table.iid
-    ids = pair if table.iid.duplicated().any() else table.iid
-    twice = ids.duplicated()
-    if twice.any():
-        line = int(np.argmax(twice.to_numpy())) + 1
-        raise InputError(
-            f"{name}, line {line:,}: sample FID '{table.fid[line - 1]}' IID "
-            f"'{table.iid[line - 1]}' comes twice. Sample ids must be unique."
-        )
-    return table.set_index(pd.Index(ids, name="id"))
-
-
-def _sample_table(ids: list[str]) -> pd.DataFrame:
-    index = pd.Index(ids, name="id", dtype="str")
-    if index.has_duplicates:
-        raise InputError(
-            f"Sample ids must be unique; twice there: {listing(index[index.duplicated()])}."
-        )
-    return pd.DataFrame({"iid": index.to_numpy()}, index=index)
+def _stored(dosage: np.ndarray, ids: Sequence[str], table: pd.DataFrame) -> np.ndarray:
+    """Checked dosages (n, m) as they are kept: (m, n), `int8` if all are whole numbers."""
+    n, m = dosage.shape
+    floats = np.dtype(np.float32 if dosage.dtype in (np.float16, np.float32) else np.float64)
+    stored = np.empty((m, n), dtype=np.int8)
+    for start in range(0, m, step := max(1, _CHECKED_AT_ONCE // n)):
+        try:
+            piece = dosage[:, start : start + step].T.astype(floats)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"Genotypes must be numbers ({error}).") from error
+        bad = (piece < 0) | (piece > 2) | np.isinf(piece)
+        if bad.any():
+            j, i = np.argwhere(bad)[0]
+            raise InputError(
+                f"Genotypes: sample '{ids[i]}', variant '{table.id.iloc[start + j]}' has dosage "
+                f"{piece[j, i]:g}; expected 0 to 2, or NaN for missing."
+            )
+        missing = np.isnan(piece)
+        if stored.dtype == np.int8 and not (missing | (piece == np.round(piece))).all():
+            stored = as_float(stored, floats)
+        if stored.dtype == np.int8:
+            piece[missing] = MISSING
+        stored[start : start + step] = piece
+    return stored
 
 
 def _variant_table(variants: pd.DataFrame | Sequence[str] | None, m: int) -> pd.DataFrame:
@@ -688,43 +581,6 @@ def _variant_table(variants: pd.DataFrame | Sequence[str] | None, m: int) -> pd.
     defaults = {"chrom": "0", "pos": 0, "ea": ".", "oa": ".", "cm": 0.0}
     table = table.assign(**{k: v for k, v in defaults.items() if k not in table})
     return table.astype({"id": str, "chrom": str})
-
-
-def _check_bed(path: Path, n: int, m: int) -> None:
-    with open(path, "rb") as file:
-        magic = file.read(3)
-    if magic[:2] != b"\x6c\x1b":
-        raise InputError(
-            f"{path}: not a PLINK 1 .bed file (it begins with {magic.hex(' ') or 'nothing'}, "
-            "expected 6c 1b 01)."
-        )
-    if magic[2:] != b"\x01":
-        raise InputError(
-            f"{path}: sample-major or truncated .bed; rewrite it variant-major "
-            "(plink --bfile ... --make-bed --out ...)."
-        )
-    expected, found = 3 + m * ((n + 3) // 4), path.stat().st_size
-    if found != expected:
-        raise InputError(
-            f"{path}: {found:,} bytes, but {m:,} variants in the .bim and {n:,} samples in the "
-            f".fam need {expected:,}. It is truncated, or its .bim or .fam belongs to another .bed."
-        )
-
-
-# -- small helpers -------------------------------------------------------------------------
-
-
-def _as_slice(index: np.ndarray) -> slice | np.ndarray:
-    if len(index) and index[-1] - index[0] == len(index) - 1 and (np.diff(index) == 1).all():
-        return slice(int(index[0]), int(index[-1]) + 1)
-    return index
-
-
-def _as_float(raw: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    dosage = raw.astype(dtype)
-    if raw.dtype == np.int8:
-        dosage[raw == MISSING] = np.nan
-    return dosage
 
 
 def _as_mask(selection: Iterable[object], index: pd.Index, what: str) -> np.ndarray | None:

@@ -32,12 +32,13 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError
-from bayeslmm.genotypes import MISSING, ArraySource, Genotypes, read_genotypes
+from bayeslmm.genotypes import Genotypes, read_genotypes
 from bayeslmm.memory import require_memory
 from bayeslmm.pedigrees import Pedigree
 from bayeslmm.progress import track
 from bayeslmm.provenance import provenance
 from bayeslmm.results import result_files, write_table
+from bayeslmm.sources import MISSING, ArraySource
 
 ENDINGS = (
     ".bed",

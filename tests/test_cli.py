@@ -623,7 +623,7 @@ def test_sample_refuses_tables_that_are_no_scan(cohort, tmp_path):
     [
         (["--new", "a", "--samples", "b"], "by --new or by --samples, not both"),
         (["--prob", 1], "--prob must be between 0 and 1, but is 1"),
-        (["--new", "nowhere"], "nowhere.bed: no such file"),
+        (["--new", "nowhere"], "nowhere: no such file, nor one with"),
         (["--samples", "nowhere"], "nowhere: no such file"),
         (["--basis", "b"], "2 sources of relatedness were named"),
         (["--formula", "y ~ 1"], "2 times --formula"),

@@ -29,6 +29,7 @@ import pandas as pd
 
 from bayeslmm import bayes_factors, likelihood, pairs
 from bayeslmm.bayes_factors import LOG_RANGE as _LOG_RANGE
+from bayeslmm.case_control import two_valued_note
 from bayeslmm.codings import CODINGS, Coding, recode
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
@@ -44,17 +45,19 @@ from bayeslmm.nodes import (
 )
 from bayeslmm.pairs import PairScanner, SecondTerm
 from bayeslmm.priors import EffectPrior, as_effect_prior
-from bayeslmm.progress import blas_threads, map_ahead, track
+from bayeslmm.progress import blas_threads, log, map_ahead, track
 from bayeslmm.provenance import provenance
 from bayeslmm.snps import aligned, require_genotypes, selected_snps
 from bayeslmm.tails import log10_p_chi2, log10_p_f
 
 if TYPE_CHECKING:
+    from bayeslmm.binary_scan import CaseScanner
     from bayeslmm.lmm import LMM
 
 type Background = Literal["all", "loco", "rest+chrom"]
 BACKGROUNDS = ("all", "loco", "rest+chrom")
 
+FAMILIES = ("gaussian", "binomial")
 TESTS = ("wald", "lrt", "score", "p3d", "bayes")
 # The widest window in which the trial points of the search lie close enough.
 _WIDEST = 2.5
@@ -382,8 +385,9 @@ class Scanner:
 def scan(
     model: LMM | Mapping[str, LMM],
     genotypes: Genotypes | str | os.PathLike[str] | np.ndarray,
-    tests: str | Iterable[str] = ("wald", "bayes"),
+    tests: str | Iterable[str] | None = None,
     *,
+    family: Literal["gaussian", "binomial"] = "gaussian",
     background: Background = "all",
     condition_on: Iterable[str] | pd.DataFrame | None = None,
     region: str | None = None,
@@ -407,12 +411,19 @@ def scan(
     genotypes : Genotypes, path or array (n, m)
         Must hold every analysed sample; matched by id.
     tests : str or several of them
-        ``"wald"``: F test with the variance ratio at each variant's REML optimum (the
-        default; gives beta, se and p_wald); ``"lrt"``: likelihood-ratio test with the
-        ratio at its ML optimum under both models; ``"score"``: score test at the null
+        By default ``("wald", "bayes")``. ``"wald"``: F test with the variance ratio at each
+        variant's REML optimum (gives beta, se and p_wald); ``"lrt"``: likelihood-ratio test
+        with the ratio at its ML optimum under both models; ``"score"``: score test at the null
         model's ML ratio; ``"p3d"``: F test with the ratio fixed at the null model's
         REML estimate (EMMAX, P3D); ``"bayes"``: Bayes factor and posterior of the effect,
-        integrated over h2 under the model's prior.
+        integrated over h2 under the model's prior. With ``family="binomial"`` and no
+        kernel ``"wald"`` (maximum likelihood, Firth's penalty where that or the test
+        fails), ``"firth"`` (for all), ``"score"`` and ``"spa"`` (its tails by saddlepoint),
+        by default ``("wald", "score")``; with a kernel ``("spa", "score")``.
+    family : {"gaussian", "binomial"}
+        ``"binomial"``: the phenotype is case/control, coded 0/1, 1/2 (2 is the case) or in
+        words, and effects are log odds ratios: logistic regression, or with a kernel the
+        logistic mixed model (docs/binary-traits.md). Never chosen by itself.
     background : {"all", "loco", "rest+chrom"}
         The kernel behind a variant: the model's as it is; without the variant's
         chromosome; or both parts, each with its own variance (see
@@ -478,6 +489,12 @@ def scan(
         effect of an allele substitution, beta_dom the dominance deviation. Where the two
         terms cannot be told apart all of these are NA.
 
+        With ``family="binomial"``: eaf_cases, eaf_controls, n_cases; beta is the log odds
+        ratio per effect allele, or, or_low and or_high the odds ratio with its 95% Wald
+        interval; p_wald of beta / se, p_firth the penalised likelihood ratio (where Firth's
+        penalty was used), p_score, p_spa; method, the test behind neg_log10_p. Attributes:
+        which level is the case, the null model, and how many variants had which method.
+
     Raises
     ------
     InputError
@@ -510,8 +527,12 @@ def scan(
     1  snp2  100  0.79  0.11
     2  snp3  100 -0.01  0.16
     """
-    chosen = (tests,) if isinstance(tests, str) else tuple(tests)
-    unknown = [test for test in chosen if test not in TESTS]
+    if family not in FAMILIES:
+        raise InputError(f"family='{family}' is unknown; expected one of {listing(FAMILIES)}.")
+    asked = None if tests is None else (tests,) if isinstance(tests, str) else tuple(tests)
+    binary = family == "binomial"
+    chosen = ("wald", "bayes") if asked is None else asked
+    unknown = [] if binary else [test for test in chosen if test not in TESTS]
     if unknown or not chosen:
         raise InputError(f"tests={listing(unknown)}: expected one or more of {listing(TESTS)}.")
     if dtype not in ("float32", "float64"):
@@ -523,7 +544,10 @@ def scan(
     if coding not in CODINGS:
         raise InputError(f"coding='{coding}' is unknown; expected one of {listing(CODINGS)}.")
     two_terms = interaction is not None or coding == "genotypic"
-    if two_terms:
+    if binary:
+        _refuse_for_cases(background, two_terms, effect_prior, prior_odds)
+        prior_odds = None
+    elif two_terms:
         pairs.check(chosen, coding, prior_odds, with_interaction=interaction is not None)
     prior = as_effect_prior(effect_prior)
     if prior_odds is not None and not (prior_odds > 0 and np.isfinite(prior_odds)):
@@ -556,6 +580,12 @@ def scan(
         kind = np.dtype(dtype if first.has_kernel else "float64")
         own = aligned(first, genotypes)
         run = Run(own, kind, workers, block_size, progress, coding)
+        if binary:
+            for name in group:
+                table = _case_scan(models[name], replace(run, dtype=np.dtype("float64")), asked)
+                table.attrs |= {"background": "all", "coding": coding} | about
+                tables[name] = table
+            continue
         second = seconds.get(group[0])
         accounts: list[dict[str, Any]] = []
         if background == "all":
@@ -569,6 +599,9 @@ def scan(
         for name, columns in zip(group, found, strict=True):
             table = variant_table(models[name], own, chosen, columns, second)
             table.attrs |= {"background": accounts or "all", "coding": coding} | about
+            if (note := two_valued_note(models[name])) is not None:
+                table.attrs["phenotype"] = note
+                log.info("%s: %s.", models[name].phenotype, note)
             if "bayes" in chosen:
                 table.attrs |= {
                     "effect_prior": repr(prior),
@@ -579,6 +612,29 @@ def scan(
                 table.attrs["prior_odds"] = prior_odds
             tables[name] = table
     return {name: tables[name] for name in models} if isinstance(model, Mapping) else tables[""]
+
+
+def _refuse_for_cases(
+    background: str, two_terms: bool, effect_prior: Any, prior_odds: float | None
+) -> None:
+    """An `InputError` for options that a scan of cases and controls does not have."""
+    used = {
+        "background": background != "all",
+        "interaction and coding='genotypic'": two_terms,
+        "effect_prior": effect_prior is not None,
+        "prior_odds": prior_odds is not None,
+    }
+    wrong = [name for name, is_used in used.items() if is_used]
+    if wrong:
+        raise InputError(f"family='binomial' has no {', '.join(wrong)}. Leave it out.")
+
+
+def _case_scan(model: LMM, run: Run, tests: tuple[str, ...] | None) -> pd.DataFrame:
+    from bayeslmm.binary_scan import CaseScanner, case_table, check
+
+    scanner = CaseScanner(model, check(model, tests))
+    (found,) = run.all_variants([scanner])
+    return case_table(model, run.genotypes, scanner, found)
 
 
 def _tester(scanner: Scanner, model: LMM, second: SecondTerm | None) -> Scanner | PairScanner:
@@ -649,7 +705,7 @@ class Run:
     kept: dict[tuple[int, int], tuple[CenteredBlock, Any]] | None = None
 
     def all_variants(
-        self, scanners: Sequence[Scanner | PairScanner]
+        self, scanners: Sequence[Scanner | PairScanner | CaseScanner]
     ) -> list[dict[str, np.ndarray]]:
         """Columns of every scanner; the scanners share the rotation."""
         genotypes = self.genotypes
@@ -688,7 +744,7 @@ class Run:
         return tables
 
     def _prepared(
-        self, span: tuple[int, int], scanner: Scanner | PairScanner
+        self, span: tuple[int, int], scanner: Scanner | PairScanner | CaseScanner
     ) -> tuple[CenteredBlock, Any]:
         block = recode(self.genotypes.centered_block(*span, dtype=self.dtype), self.coding)
         prepared = scanner.prepare(block)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from bayeslmm import likelihood
 from bayeslmm.basis import Eigenbasis
+from bayeslmm.case_control import two_valued_note
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import Genotypes
 from bayeslmm.phenotypes import (
@@ -206,6 +207,16 @@ class LMM:
         return self._design.C
 
     @property
+    def phenotype(self) -> str:
+        """Name of the phenotype."""
+        return self._design.name
+
+    @property
+    def levels(self) -> tuple[str, str] | None:
+        """What 0 and 1 of `y` are in the data, if the phenotype came in words."""
+        return self._design.levels
+
+    @property
     def samples(self) -> pd.DataFrame:
         """Every sample of the table and of the kernel: kept (bool) and reason (text)."""
         return self._design.account
@@ -271,7 +282,7 @@ class LMM:
         _ = self.basis  # made once, then shared
         other = copy(self)
         other.__dict__.pop("rotated", None)
-        other._design = replace(self._design, y=values)
+        other._design = replace(self._design, y=values, levels=None)
         return other
 
     def with_covariates(self, table: pd.DataFrame | pd.Series) -> LMM:
@@ -358,6 +369,8 @@ class LMM:
         lines = [f"LMM  {self.formula}", f"  samples  {kept:,} analysed"]
         dropped = self.samples.reason[~self.samples.kept].value_counts()
         lines += [f"           {count:,} dropped: {reason}" for reason, count in dropped.items()]
+        if (note := two_valued_note(self)) is not None:
+            lines.append(f"  phenotype  {note}")
         lines.append(f"  covariates  {', '.join(self.C.columns) or 'none'}")
         lines.append(
             f"  kernel   {self._kernel!r}" if self._kernel is not None else "  kernel   none"
@@ -1104,7 +1117,7 @@ class LMM:
     def scan(
         self,
         genotypes: Genotypes | str | os.PathLike[str] | np.ndarray,
-        tests: str | Iterable[str] = ("wald", "bayes"),
+        tests: str | Iterable[str] | None = None,
         **options: Any,
     ) -> pd.DataFrame:
         """Test every variant; see `bayeslmm.scan`."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.case_control import coded_words
 from bayeslmm.errors import InputError, listing
 from bayeslmm.files import existing
 
@@ -39,6 +40,8 @@ class Design:
         Every sample of the table and of the kernel: kept (bool) and reason (why not).
     covariates_of : callable or None
         Makes the covariates (a, c) of other samples from a table of theirs.
+    levels : (str, str) or None
+        What 0 and 1 of y are in the data, if the phenotype came in words: control, case.
     """
 
     y: np.ndarray
@@ -46,6 +49,7 @@ class Design:
     name: str
     account: pd.DataFrame
     covariates_of: Callable[[pd.DataFrame], np.ndarray] | None = None
+    levels: tuple[str, str] | None = None
 
     @property
     def ids(self) -> pd.Index:
@@ -86,6 +90,7 @@ class Design:
             counts = ", ".join(f"'{name}' {count:,}" for name, count in missing.items() if count)
             raise InputError(f"The further covariates are missing for some samples ({counts}).")
         made = _checked(self.y, pd.concat([self.C, further], axis=1), self.name, self.account)
+        made = replace(made, levels=self.levels)
         before = self.covariates_of
         if before is None:
             return made
@@ -304,6 +309,9 @@ def design_from_formula(
             f"Formula '{formula}': no column {listing(absent)}. "
             f"Columns: {listing(data.columns, limit=20)}."
         )
+    levels = None
+    if used_left == [str(left[0])] and (coded := coded_words(data[used_left[0]])) is not None:
+        data, levels = data.assign(**{used_left[0]: coded[0]}), coded[1]
     for name in used_left:
         _refuse_text(data[name], name)
     without_y = data[used_left].isna().any(axis=1)
@@ -354,7 +362,8 @@ def design_from_formula(
         return values
 
     C = pd.DataFrame(C).astype(np.float64).set_axis(ids, axis=0)
-    return replace(_checked(y[:, 0], C, name, account), covariates_of=covariates_of)
+    checked = _checked(y[:, 0], C, name, account)
+    return replace(checked, covariates_of=covariates_of, levels=levels)
 
 
 def _columns(terms: Iterable[Any], data: pd.DataFrame) -> list[str]:
@@ -494,7 +503,10 @@ def _refuse_text(column: pd.Series, name: str) -> None:
         return
     text = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
     example = f" (sample '{text.index[0]}': '{text.iloc[0]}')" if len(text) else ""
-    raise InputError(f"Phenotype '{name}' is not numeric{example}. Expected numbers.")
+    raise InputError(
+        f"Phenotype '{name}' is not numeric{example}. Expected numbers, or for cases and controls "
+        "words that say which is which: case and control, affected and unaffected, yes and no."
+    )
 
 
 def _account(

@@ -56,4 +56,18 @@ GOLDEN = {
     # log10 p, against plink2 --glm; float64 whatever is asked for
     "plink2 p": Tolerance(1e-5, 2.2e-6, "plink2 prints 6 significant digits: 2.2e-6"),
     "plink2 beta and se": Tolerance(5.1e-6, 5.0e-6, "relative; 6 printed digits"),
+    # logistic regression, against plink2 --glm: beta in standard errors, se relative, log10 p
+    "plink2 log odds": Tolerance(1e-4, 4.1e-5, "plink2 fits in float32; 4 digits asked for"),
+    "plink2 log odds se": Tolerance(1e-4, 4.2e-5, "relative; plink2 fits in float32"),
+    "plink2 log odds p": Tolerance(1e-3, 7.9e-4, "error of z times z, which goes up to 11"),
+    "plink2 firth log odds": Tolerance(
+        3e-3, 1.5e-3, "plink2 stops early: the brute-force maximum is ours (test_logistic.py)"
+    ),
+    "plink2 firth se": Tolerance(1e-3, 4.9e-4, "relative; at plink2's estimate"),
+    "plink2 firth p": Tolerance(3e-3, 1.9e-3, "as far as the estimate is off"),
+    # logistic regression, against statsmodels: beta in standard errors, se relative, log10 p
+    "statsmodels": Tolerance(1e-6, 7.5e-8, "both converge; 12 printed digits"),
+    "statsmodels p_wald": Tolerance(
+        1e-5, 4.2e-6, "se is of the step before the last, 1e-7 off; times z squared, 130"
+    ),
 }

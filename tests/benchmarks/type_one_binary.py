@@ -1,0 +1,138 @@
+"""Type-I error of the scans of cases and controls, at 1:1, 1:10 and 1:100, on related mice.
+
+    python tests/benchmarks/type_one_binary.py [--replicates 25] [--seed 1] [--h2 0.5]
+        [--counts counts.json]
+
+Liabilities are polygenic (u ~ N(0, h2 K / kappa), K of all variants of the mice), with no further
+effect of any variant; the 1/2, 1/11 or 1/101 with the largest are cases. Every eighth polymorphic
+variant is tested, by
+
+    spa       the mixed model, tails by saddlepoint (what bl.scan gives)
+    score     the same score with normal tails
+    scaled    the same with SAIGE's saddlepoint, the score of independent labels scaled
+    plain     logistic regression without relatedness, score test with saddlepoint
+
+A test that holds its error rejects the share that it says. `--counts` adds to the counts of
+earlier runs (other seeds) in a file, and prints the sum.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy.special import chdtri
+
+import bayeslmm as bl
+from bayeslmm import saddlepoint
+from bayeslmm.binary_mixed import fit_pql
+from bayeslmm.logistic import NullLogistic, fit_null
+from bayeslmm.tails import log10_p_chi2
+
+LEVELS = (0.05, 1e-2, 1e-3, 1e-4)
+RATIOS = (1, 10, 100)
+
+
+def tails(z: np.ndarray, log10_p_of) -> np.ndarray:
+    """log10 p: normal, and by `log10_p_of(rows)` beyond the cutoff."""
+    out = log10_p_chi2(z * z)
+    rows = np.flatnonzero(np.abs(z) > 2)
+    if len(rows):
+        out[rows] = log10_p_of(rows)
+    return out
+
+
+def plain(null: NullLogistic, dosage: np.ndarray) -> np.ndarray:
+    x = null.project(dosage)
+    score, variance = null.score(x)
+    z = score / np.sqrt(variance)
+    return tails(z, lambda i: saddlepoint.log10_p_two_sided(x[i], null.mu, score[i]))
+
+
+def one(C: np.ndarray, K: np.ndarray, y: np.ndarray, dosage: np.ndarray) -> dict[str, np.ndarray]:
+    """log10 p of all variants by every method."""
+    mixed = fit_pql(y, C, K)
+    null = mixed.null
+    x = null.project(dosage)
+    score, information = null.score(x)
+    variance, Px = mixed.variance(x)
+    z = score / np.sqrt(variance)
+    a = Px / null.w
+
+    def spa(i: np.ndarray) -> np.ndarray:
+        rest = variance[i] - np.einsum("ij,ij,j->i", a[i], a[i], null.w)
+        return saddlepoint.log10_p_two_sided(a[i], null.mu, score[i], np.maximum(rest, 0))
+
+    def scaled(i: np.ndarray) -> np.ndarray:
+        at = z[i] * np.sqrt(information[i])
+        return saddlepoint.log10_p_two_sided(x[i], null.mu, at)
+
+    return {
+        "spa": tails(z, spa),
+        "score": log10_p_chi2(z * z),
+        "scaled": tails(z, scaled),
+        "plain": plain(fit_null(y, C), dosage),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--replicates", type=int, default=25)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--h2", type=float, default=0.5)
+    parser.add_argument("--counts", type=Path)
+    options = parser.parse_args()
+    logging.getLogger("bayeslmm").setLevel(logging.WARNING)
+    mice = bl.datasets.mouse_hs1940()
+    n = mice.genotypes.n_samples
+    rng = np.random.default_rng(options.seed)
+    start = mice.phenotypes.assign(y=rng.standard_normal(n))
+    model = bl.LMM("y ~ sex", start, bl.grm(mice.genotypes))
+    basis = model.basis
+    genotypes = mice.genotypes.select(samples=model.ids)
+    block = genotypes.centered_block(0, genotypes.n_variants, np.float64)
+    dosage = block.x[np.flatnonzero(block.sum_sq > 0)[::8]]
+    K = (basis.vectors * basis.values) @ basis.vectors.T
+    C = model.C.to_numpy(dtype=np.float64)
+    spread = np.sqrt(basis.values * options.h2 / basis.kappa)
+    counts: dict[str, list] = {}
+    if options.counts is not None and options.counts.exists():
+        counts = json.loads(options.counts.read_text())
+    for ratio in RATIOS:
+        for _ in range(options.replicates):
+            begin = time.perf_counter()
+            u = basis.unrotate(spread * rng.standard_normal(n))
+            liability = u + np.sqrt(1 - options.h2) * rng.standard_normal(n)
+            n_cases = round(n / (1 + ratio))
+            y = np.zeros(n)
+            y[np.argsort(-liability)[:n_cases]] = 1
+            for name, log10_p in one(C, K, y, dosage).items():
+                row = [float((log10_p < np.log10(level)).mean()) for level in LEVELS]
+                factor = float(chdtri(1, 10 ** np.median(log10_p)) / chdtri(1, 0.5))
+                counts.setdefault(f"{options.h2} {ratio} {name}", []).append([*row, factor])
+            print(f"1:{ratio} {time.perf_counter() - begin:.1f} s", flush=True)
+        if options.counts is not None:
+            options.counts.write_text(json.dumps(counts))
+    print(f"{len(dosage):,} variants; rejected / nominal with 99% intervals over phenotypes")
+    print(
+        "| h2 | cases : controls | test | " + " | ".join(f"{x:g}" for x in LEVELS) + " | lambda |"
+    )
+    print("| " + " --- |" * (4 + len(LEVELS)))
+    for key, rows in counts.items():
+        h2, ratio, name = key.split()
+        shares = np.array(rows)
+        error = 2.576 * shares.std(axis=0, ddof=1) / np.sqrt(len(shares))
+        cells = [
+            f"{shares[:, j].mean() / level:.2f} ± {error[j] / level:.2f}"
+            for j, level in enumerate(LEVELS)
+        ]
+        print(f"| {h2} | 1 : {ratio} | {name} | {' | '.join(cells)} | {shares[:, -1].mean():.3f} |")
+    print(f"{len(next(iter(counts.values())))} phenotypes")
+
+
+if __name__ == "__main__":
+    main()

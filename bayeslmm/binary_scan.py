@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TESTS = ("wald", "firth", "score", "spa")
 # Score tests need the null model only; the others fit every variant.
-_WITH_KERNEL = ("score", "spa")
+WITH_KERNEL = ("score", "spa")
 DEFAULT_TESTS = ("wald", "score")
 DEFAULT_TESTS_MIXED = ("spa", "score")
 # Fewer alleles of either kind than this among cases or among controls: Firth instead of Wald.
@@ -43,7 +43,7 @@ def check(model: LMM, tests: tuple[str, ...] | None, **unused: Any) -> tuple[str
     default = DEFAULT_TESTS_MIXED if model.has_kernel else DEFAULT_TESTS
     if tests is None:
         return default
-    known = _WITH_KERNEL if model.has_kernel else TESTS
+    known = WITH_KERNEL if model.has_kernel else TESTS
     unknown = [test for test in tests if test not in known]
     if unknown or not tests:
         why = (
@@ -239,6 +239,7 @@ def case_table(
         "n_controls": cases.n_controls,
         "null_log_odds": dict(zip(model.C.columns, null.b.tolist(), strict=True)),
         "null_se": dict(zip(model.C.columns, null.b_se.tolist(), strict=True)),
+        "null_model": "logistic regression",
         "null_steps": null.steps,
         "effects": "of the fitted model" if fitted else "one step from the null model",
         "n_variants": len(table),

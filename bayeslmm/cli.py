@@ -420,8 +420,17 @@ def scan(
     basis: Basis = None,
     no_kernel: Annotated[
         bool,
-        typer.Option("--no-kernel", help="Plain linear regression, for unrelated samples."),
+        typer.Option(
+            "--no-kernel", help="Plain linear (or logistic) regression, for unrelated samples."
+        ),
     ] = False,
+    family: Annotated[
+        str,
+        typer.Option(
+            help="gaussian (a linear mixed model), or binomial: cases and controls, coded 0/1, 1/2 "
+            "(2 is the case) or in words, by logistic regression."
+        ),
+    ] = "gaussian",
     background: Annotated[
         str,
         typer.Option(
@@ -430,19 +439,21 @@ def scan(
         ),
     ] = "all",
     test: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Tests, with commas: wald (exact, REML), lrt (exact, ML), score, p3d, bayes "
-            "(Bayes factor and effect). The first one with a p-value is plotted and summarised."
+            "(Bayes factor and effect); by default wald,bayes. For binomial: spa (saddlepoint), "
+            "score, and with --no-kernel wald, firth. The first one with a p-value is plotted and "
+            "summarised."
         ),
-    ] = "wald,bayes",
+    ] = None,
     effect_sd: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Prior widths of effects for bayes, with commas: phenotypic sd per sd of the "
-            "genotype, averaged over."
+            "genotype, averaged over; by default 0.05,0.1,0.2,0.4."
         ),
-    ] = "0.05,0.1,0.2,0.4",
+    ] = None,
     prior_odds: Annotated[
         float | None,
         typer.Option(
@@ -501,6 +512,8 @@ def scan(
                     --test lrt,score --chrom 17,X --maf 0.01 --out scan_17
       bayeslmm scan cohort --pheno traits.tsv --formula "height ~ sex + age" --interaction sex \\
                     --region 17:30000000-38000000 --condition-on rs1,rs2 --out scan_sex
+      bayeslmm scan cohort --pheno traits.tsv --formula "case ~ sex + age" --family binomial \\
+                    --out scan_case
 
     \b
     Writes to the folder --out, with the trait's name in the file's:
@@ -520,6 +533,7 @@ def scan(
         basis=basis,
         no_kernel=no_kernel,
         background=background,
+        family=family,
         pheno=pheno,
         id=id,
         formulas=formula,

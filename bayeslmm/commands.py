@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm import datasets, pairs, priors, tables
-from bayeslmm.association import BACKGROUNDS, TESTS, lambda_gc
+from bayeslmm import commands_binary, datasets, pairs, priors, tables
+from bayeslmm.association import BACKGROUNDS, FAMILIES, TESTS, lambda_gc
 from bayeslmm.association import scan as scan_variants
 from bayeslmm.basis import Eigenbasis, load_eigenbasis
 from bayeslmm.codings import CODINGS
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 _BASIS = "basis.json"
 _LOCI_SHOWN, _SNPS_SHOWN = 10, 30
 _SAMPLERS = ("nutpie", "pymc")
+_TESTS, _EFFECT_SD = "wald,bayes", "0.05,0.1,0.2,0.4"
 _DEMO_SNPS = 6
 _SCAN_COLUMNS = ["id", "chrom", "pos", "ea", "oa", "beta", "se", "neg_log10_p"]
 
@@ -303,6 +304,17 @@ def _numbers(option: str, text: str) -> list[float]:
         raise InputError(f"{option} {text}: expected numbers with commas between them.") from None
 
 
+def _linear_tests(text: str | None) -> tuple[str, ...]:
+    """Tests of a linear scan named on the command line."""
+    chosen = tuple(test.strip() for test in (text or _TESTS).split(",") if test.strip())
+    unknown = [test for test in chosen if test not in TESTS]
+    if unknown or not chosen:
+        raise InputError(f"--test {text}: expected one or more of {','.join(TESTS)}.")
+    if chosen == ("bayes",):
+        raise InputError("--test bayes: name a test with a p-value beside it, such as wald,bayes.")
+    return chosen
+
+
 def scan(
     bfile: str,
     *,
@@ -314,8 +326,9 @@ def scan(
     id: str | None,
     formulas: list[str],
     out: Path,
-    tests: str,
-    effect_sd: str,
+    family: str,
+    tests: str | None,
+    effect_sd: str | None,
     prior_odds: float | None,
     chrom: list[str] | None,
     region: str | None,
@@ -334,19 +347,28 @@ def scan(
 ) -> str:
     """Test every variant for one or more traits, to a folder; returns the summary."""
     clock = Clock()
-    chosen = tuple(test.strip() for test in tests.split(",") if test.strip())
-    unknown = [test for test in chosen if test not in TESTS]
-    if unknown or not chosen:
-        raise InputError(f"--test {tests}: expected one or more of {','.join(TESTS)}.")
-    if chosen == ("bayes",):
-        raise InputError("--test bayes: name a test with a p-value beside it, such as wald,bayes.")
+    if family not in FAMILIES:
+        raise InputError(f"--family {family}: expected one of {', '.join(FAMILIES)}.")
+    binary = family == "binomial"
+    chosen: tuple[str, ...] | None
+    if binary:
+        chosen = commands_binary.tests_of(
+            tests,
+            with_kernel=not no_kernel,
+            background=background != "all",
+            interaction=interaction is not None,
+            effect_sd=effect_sd is not None,
+            prior_odds=prior_odds is not None,
+        )
+    else:
+        chosen = _linear_tests(tests)
     if coding not in CODINGS:
         raise InputError(f"--coding {coding}: expected one of {','.join(CODINGS)}.")
-    if interaction is not None or coding == "genotypic":
+    if chosen is not None and (interaction is not None or coding == "genotypic"):
         pairs.check(chosen, coding, prior_odds, with_interaction=interaction is not None)
     if region is not None:
         parse_region(region)
-    widths = _numbers("--effect-sd", effect_sd)
+    widths = None if binary else _numbers("--effect-sd", effect_sd or _EFFECT_SD)
     if sum([grm is not None, basis is not None, no_kernel]) > 1:
         raise InputError("Name one of --grm, --basis and --no-kernel, not several.")
     if background not in BACKGROUNDS:
@@ -390,6 +412,7 @@ def scan(
                 model,
                 tested,
                 chosen,
+                family=family,  # type: ignore[arg-type]
                 background=background,  # type: ignore[arg-type]
                 condition_on=conditions,
                 coding=coding,  # type: ignore[arg-type]
@@ -407,7 +430,8 @@ def scan(
         parameters = {
             **_sources(bfile, grm, basis, pheno, id),
             "formulas": formulas,
-            "tests": list(chosen),
+            "family": family,
+            "tests": None if chosen is None else list(chosen),
             "effect_sd": widths,
             "prior_odds": prior_odds,
             "kernel": not no_kernel,
@@ -1039,6 +1063,7 @@ def _write_scan(
     reasons = {
         "monomorphic": hits.attrs["n_monomorphic"],
         "explained by covariates": hits.attrs["n_explained_by_covariates"],
+        "fit did not converge": hits.attrs.get("n_not_converged", 0),
         "its two terms cannot be told apart": hits.attrs.get("n_int_not_estimable", 0)
         + hits.attrs.get("n_dom_not_estimable", 0),
     }
@@ -1165,6 +1190,12 @@ def _scan_lines(name: str, model: LMM, hits: pd.DataFrame, *, gap: float = 5e6) 
         f"## Genome scan of {name}{what}: {many} among {n_tests:,} variants",
         f"Significant is p < {threshold:.2g}, that is 0.05 / {n_tests:,}.",
     ]
+    binary = hits.attrs.get("family") == "binomial"
+    if binary:
+        for line in commands_binary.header(name, hits):
+            lines += _paragraph(line)
+    elif "phenotype" in hits.attrs:
+        lines += _paragraph(f"{name}: {hits.attrs['phenotype']} (--family binomial).")
     if "condition_on" in hits.attrs:
         lines += _paragraph(f"Conditional on {', '.join(hits.attrs['condition_on'])}.")
     for locus in loci.head(_LOCI_SHOWN).itertuples():
@@ -1176,6 +1207,9 @@ def _scan_lines(name: str, model: LMM, hits: pd.DataFrame, *, gap: float = 5e6) 
         )
         if second is not None:
             lines += _two_terms(name, lead, hits, second)
+            continue
+        if binary:
+            lines.append(commands_binary.lead_line(lead))
             continue
         lines.append(
             f"    each {lead.ea} (frequency {lead.eaf:.2f}) changes {name} by {lead.beta:+.3g} "

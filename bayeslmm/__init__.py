@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bayeslmm import datasets, plots, priors, transforms
+    from bayeslmm import datasets, kernels, plots, priors, transforms
     from bayeslmm.association import lambda_gc, scan
     from bayeslmm.basis import Eigenbasis, eigenbasis, load_eigenbasis
     from bayeslmm.calibration import calibrate
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bayeslmm.genotypes import Genotypes, read_genotypes
     from bayeslmm.heritability import liability_h2
     from bayeslmm.lmm import LMM
+    from bayeslmm.partition import IdentifiabilityWarning, PartitionedLMM
     from bayeslmm.pedigrees import Pedigree, pedigree
     from bayeslmm.phenotypes import read_phenotypes
     from bayeslmm.relatedness import GRM, grm, read_grm, write_gemma, write_grm
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from bayeslmm.selection import stepwise
     from bayeslmm.simulate import SimulatedCohort, simulate_cohort
     from bayeslmm.thresholds import significance_threshold
+    from bayeslmm.variant_sets import Partition, ld_bins, ld_scores, maf_bins, partition_grms
 
 __version__ = "0.1.0"
 
@@ -45,8 +47,11 @@ _HOME = {
     "FineMap": "finemapping",
     "GRM": "relatedness",
     "Genotypes": "genotypes",
+    "IdentifiabilityWarning": "partition",
     "InputError": "errors",
     "LMM": "lmm",
+    "Partition": "variant_sets",
+    "PartitionedLMM": "partition",
     "Pedigree": "pedigrees",
     "RepeatedLMM": "repeated",
     "SamplingWarning": "sampling",
@@ -60,8 +65,12 @@ _HOME = {
     "finemap": "finemapping",
     "grm": "relatedness",
     "lambda_gc": "association",
+    "ld_bins": "variant_sets",
+    "ld_scores": "variant_sets",
     "liability_h2": "heritability",
     "load_eigenbasis": "basis",
+    "maf_bins": "variant_sets",
+    "partition_grms": "variant_sets",
     "pedigree": "pedigrees",
     "read_genotypes": "genotypes",
     "read_grm": "relatedness",
@@ -75,7 +84,7 @@ _HOME = {
     "write_gemma": "relatedness",
     "write_grm": "relatedness",
 }
-_MODULES = ("datasets", "plots", "priors", "transforms")
+_MODULES = ("datasets", "kernels", "plots", "priors", "transforms")
 
 __all__ = [
     "GRM",
@@ -83,7 +92,10 @@ __all__ = [
     "Eigenbasis",
     "FineMap",
     "Genotypes",
+    "IdentifiabilityWarning",
     "InputError",
+    "Partition",
+    "PartitionedLMM",
     "Pedigree",
     "RepeatedLMM",
     "SamplingWarning",
@@ -97,9 +109,14 @@ __all__ = [
     "family_eigenvalues",
     "finemap",
     "grm",
+    "kernels",
     "lambda_gc",
+    "ld_bins",
+    "ld_scores",
     "liability_h2",
     "load_eigenbasis",
+    "maf_bins",
+    "partition_grms",
     "pedigree",
     "plots",
     "priors",

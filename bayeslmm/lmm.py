@@ -141,6 +141,9 @@ class LMM:
         Column of `data` that holds the sample ids, if its index does not.
     missing : {"error", "drop"}
         What a missing covariate does.
+    kernels : mapping of str to kernel, optional
+        Several kernels by name, instead of `kernel`: makes a `PartitionedLMM`, the model of as
+        many variance components, and takes its options.
 
     Attributes
     ----------
@@ -169,6 +172,26 @@ class LMM:
     0.65
     """
 
+    def __new__(
+        cls,
+        *arguments: Any,
+        kernels: Mapping[str, Kernel] | None = None,
+        **options: Any,
+    ) -> Any:
+        """An `LMM`, or with several kernels a `PartitionedLMM`."""
+        if kernels is None:
+            return super().__new__(cls)
+        from bayeslmm.partition import PartitionedLMM
+
+        if "kernel" in options or len(arguments) > 2:
+            raise InputError("Give either kernel or kernels: put the one among the others.")
+        if "h2_prior" in options:
+            raise InputError(
+                "With several kernels there is a prior of their shares instead of h2_prior: "
+                "prior=bl.priors.Dirichlet(...) or bl.priors.HeritabilitySplit(h2_prior)."
+            )
+        return PartitionedLMM(*arguments, **options | {"kernels": kernels})
+
     def __init__(
         self,
         formula: str | np.ndarray | pd.Series,
@@ -178,7 +201,11 @@ class LMM:
         h2_prior: Any = "uniform",
         id: str | None = None,
         missing: Literal["error", "drop"] = "error",
+        kernels: None = None,
+        prior: None = None,
     ) -> None:
+        if prior is not None:
+            raise InputError("prior= is for several kernels; that of one kernel is h2_prior=.")
         self.h2_prior: H2Prior = as_h2_prior(h2_prior)
         self._kernel: GRM | Eigenbasis | None = (
             kernel if kernel is None or isinstance(kernel, Eigenbasis) else as_grm(kernel)

@@ -1,8 +1,8 @@
-"""Priors on h2 and on SNP effects, each written in one line."""
+"""Priors on h2, on shares of kernels and on SNP effects, each written in one line."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -179,6 +179,183 @@ def _scipy_name(distribution: Any) -> str:
         return str(distribution)
     arguments = [*distribution.args, *(f"{k}={v}" for k, v in distribution.kwds.items())]
     return f"{distribution.dist.name}({', '.join(map(str, arguments))})"
+
+
+# -- shares of several kernels -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Dirichlet:
+    """Shares of several kernels and of the residual ~ Dirichlet.
+
+    With ones, the default, it is uniform: every split of the variance is as likely as any
+    other. The sum of the kernels' shares is then Beta(K, 1), which expects much of K kernels:
+    see `HeritabilitySplit` for a prior on the sum.
+
+    Attributes
+    ----------
+    concentration : float or mapping
+        Of each kernel: one number for all, or by name.
+    residual : float
+        That of the residual.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> bl.priors.Dirichlet({"additive": 2, "dominance": 0.5})
+    Dirichlet(concentration={'additive': 2, 'dominance': 0.5}, residual=1.0)
+    """
+
+    concentration: float | Mapping[str, float] = 1.0
+    residual: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive(residual=self.residual)
+        if isinstance(self.concentration, Mapping):
+            _positive(**{str(name): value for name, value in self.concentration.items()})
+        else:
+            _positive(concentration=self.concentration)
+
+
+@dataclass(frozen=True)
+class HeritabilitySplit:
+    """The sum of the kernels' shares has a prior of its own, its split is Dirichlet.
+
+    R2D2 for kernels: R2 ~ `total`, R2 split by Dirichlet(`concentration`).
+
+    Attributes
+    ----------
+    total : prior
+        On the sum, as on h2: "uniform", `beta`, a density; without point mass.
+    concentration : float or mapping
+        Of each kernel: one number for all, or by name. Below 1 it expects a few kernels to
+        take most.
+
+    References
+    ----------
+    Aguilar JE, Burkner P-C (2023). Intuitive joint priors for Bayesian linear multilevel
+    models: the R2D2M2 prior. Electron J Stat 17:1711. doi:10.1214/23-EJS2136
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> bl.priors.HeritabilitySplit(bl.priors.beta(2, 3), concentration=0.5)
+    HeritabilitySplit(total=Beta(2, 3), concentration=0.5)
+    """
+
+    total: Any = "uniform"
+    concentration: float | Mapping[str, float] = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total", as_h2_prior(self.total))
+        if self.total.spike:
+            raise InputError(
+                f"The sum of shares ~ {self.total!r}: a point mass at 0 has no place in a prior "
+                "of several shares. Compare models with and without the kernels instead."
+            )
+        Dirichlet(self.concentration)
+
+
+@dataclass(frozen=True)
+class SharePrior:
+    """A prior of the shares of named kernels.
+
+    Attributes
+    ----------
+    log_density : callable
+        At shares (G, K + 1), the residual's last: shape (G,), normalised.
+    name : str
+        How it is written in results.
+    concentration : ndarray, shape (K + 1,), or None
+        That of a Dirichlet, for samplers that know it by name.
+    """
+
+    log_density: Callable[[np.ndarray], np.ndarray]
+    name: str
+    concentration: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def as_share_prior(prior: Any, kernels: Sequence[str]) -> SharePrior:
+    """A prior of shares from what a user may write.
+
+    Parameters
+    ----------
+    prior : "uniform", Dirichlet, HeritabilitySplit, or function
+        A function is given shares (G, K + 1), the residual's last, and returns their density
+        (G,) up to a constant.
+    kernels : sequence of str
+        Names of the K kernels.
+
+    Raises
+    ------
+    InputError
+        For what is none of these, and for concentrations that do not name the kernels.
+    """
+    K = len(kernels)
+    if isinstance(prior, str) and prior == "uniform":
+        prior = Dirichlet()
+    if isinstance(prior, Dirichlet):
+        each = _concentrations(prior.concentration, kernels)
+        alpha = np.append(each, prior.residual)
+        log_density = _log_dirichlet(alpha)
+        numbers = ", ".join(f"{a:g}" for a in alpha)
+        return SharePrior(log_density, f"Dirichlet({numbers})", alpha)
+    if isinstance(prior, HeritabilitySplit):
+        each = _concentrations(prior.concentration, kernels)
+        split, total = _log_dirichlet(each), prior.total
+
+        def log_density(shares: np.ndarray) -> np.ndarray:
+            h = shares[:, :-1].sum(axis=1)
+            inside = split(shares[:, :-1] / h[:, None])
+            return total.log_density(np.minimum(h, 1.0)) + inside - (K - 1) * np.log(h)
+
+        numbers = ", ".join(f"{a:g}" for a in each)
+        name = f"sum {total!r}, split Dirichlet({numbers})"
+        alone = K == 1 and total.parameters is not None
+        return SharePrior(log_density, name, np.array(total.parameters) if alone else None)
+    if callable(prior):
+        function = prior
+
+        def log_function(shares: np.ndarray) -> np.ndarray:
+            values = np.broadcast_to(np.asarray(function(shares), dtype=np.float64), len(shares))
+            if not np.isfinite(values).all() or (values < 0).any():
+                raise InputError("The prior density of shares must be finite and not negative.")
+            with np.errstate(divide="ignore"):
+                return np.log(values)
+
+        name = getattr(prior, "__name__", "density")
+        return SharePrior(log_function, f"{name}, not normalised")
+    raise InputError(
+        f"prior={prior!r} is no prior of shares. Use 'uniform', bl.priors.Dirichlet(...), "
+        "bl.priors.HeritabilitySplit(...), or a function of shares."
+    )
+
+
+def _concentrations(given: float | Mapping[str, float], kernels: Sequence[str]) -> np.ndarray:
+    if not isinstance(given, Mapping):
+        return np.full(len(kernels), float(given))
+    if set(given) != set(kernels):
+        raise InputError(
+            f"The prior has concentrations of {listing(given, 20)}, but the kernels are "
+            f"{listing(kernels, 20)}."
+        )
+    return np.array([float(given[name]) for name in kernels])
+
+
+def _log_dirichlet(alpha: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    from scipy.special import gammaln
+
+    constant = float(gammaln(alpha.sum()) - gammaln(alpha).sum())
+    uneven = np.flatnonzero(alpha != 1)
+
+    def log_density(shares: np.ndarray) -> np.ndarray:
+        # Where the factor is constant it is left out: 0 * log(0) would be NaN.
+        return constant + np.log(shares[:, uneven]) @ (alpha[uneven] - 1)
+
+    return log_density
 
 
 # -- SNP effects ---------------------------------------------------------------------------

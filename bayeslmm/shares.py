@@ -1,0 +1,802 @@
+r"""The posterior of the shares h_1 .. h_K of several kernels; arrays only.
+
+    log p(h | y) = log p(y | h) + log p(h) + const,   h on the simplex, h_e = 1 - sum h_k,
+
+with s2 and the fixed effects integrated out (`bayeslmm.components`), so that K dimensions are
+left whatever n is. Three ways, each with what tells whether it went well:
+
+**Quadrature** (one or two kernels). Write h_1 = t r and h_2 = t (1 - r). For a fixed r there is
+one kernel, r M_1 + (1 - r) M_2, and one reduction of it to tridiagonal form (as costly as some
+eight Cholesky factors) gives log p(y | t, r) for every t in O(n). It is interpolated between
+Chebyshev nodes of r, whose number is doubled until half of them predict the others to 0.03; the
+error falls geometrically, so that of all of them is about 0.001. Everything else is exact, and
+draws are independent.
+
+**Importance sampling** (three kernels and more). The log-ratios x_k = log(h_k / h_e) range over
+all of R^K and x is nearly normal there. Draws come from a Student-t around the mode, with the
+inverse average information as its scale; the next ones from a t with the moments of the weighted
+draws so far; all are weighted by the mixture of all proposals (adaptive multiple importance
+sampling, Cornuet et al. 2012). The largest weights are smoothed by a Pareto distribution, whose
+shape k is the diagnostic: up to 0.7 the estimates can be trusted (Vehtari et al. 2024). What
+comes back are draws resampled by weight; how many independent draws they are worth, their
+effective sample size, is told with k.
+
+**Markov chains** (if k stays above 0.7). Metropolis on x: steps of a random walk with the scale
+that the importance sampling has learnt, by turns with independent proposals from its t; r-hat and
+effective sample size are told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from math import lgamma, log, pi
+from typing import Any, Literal
+
+import numpy as np
+
+from bayeslmm.components import SMALLEST_RESIDUAL, Components, Evaluation
+from bayeslmm.errors import InputError
+from bayeslmm.progress import track
+from bayeslmm.quadrature import UnitDensity, unit_density
+
+type Method = Literal["auto", "quadrature", "importance", "mcmc"]
+METHODS = ("auto", "quadrature", "importance", "mcmc")
+
+# Degrees of freedom of the proposals.
+_PROPOSAL_DF = 8.0
+# Share of the evaluations in each stage of importance sampling.
+_STAGES = (0.2, 0.3, 0.5)
+# Pareto shape and effective sample size from which weights are trusted.
+GOOD_K, GOOD_ESS = 0.7, 100.0
+_CHAINS = 4
+# Evaluations below which the tail of the weights cannot be judged.
+FEWEST = 150
+
+
+@dataclass(frozen=True)
+class Target:
+    """The posterior of the shares in log-ratio coordinates.
+
+    Attributes
+    ----------
+    components : Components
+        Likelihood.
+    log_prior : callable
+        Log density of shares (G, K + 1), shape (G,), with respect to those of the kernels.
+    """
+
+    components: Components
+    log_prior: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def dim(self) -> int:
+        """Number of kernels, K."""
+        return len(self.components.kappa)
+
+    def log_jacobian_and_prior(self, x: np.ndarray) -> np.ndarray:
+        """What is added to the log-likelihood at x (G, K), shape (G,); -inf out of range."""
+        shares = to_shares(x)
+        inside = (shares > 1e-300).all(axis=1) & (shares[:, -1] >= SMALLEST_RESIDUAL)
+        out = np.full(len(x), -np.inf)
+        out[inside] = self.log_prior(shares[inside]) + np.log(shares[inside]).sum(axis=1)
+        return out
+
+    def evaluate(self, x: np.ndarray) -> tuple[np.ndarray, list[Evaluation | None]]:
+        """Log density at x (G, K), and what the likelihood found there."""
+        values = self.log_jacobian_and_prior(x)
+        found = [
+            self.components.evaluate(shares) if np.isfinite(value) else None
+            for shares, value in zip(to_shares(x), values, strict=True)
+        ]
+        loglik = np.array([-np.inf if at is None else at.loglik for at in found])
+        return np.where(np.isfinite(values), values, 0.0) + loglik, found
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Draws of the shares, and of what they determine.
+
+    Attributes
+    ----------
+    shares : ndarray, shape (N, K + 1)
+        The residual's last.
+    Q : ndarray, shape (N,)
+        s2 | h is Q / chi-squared.
+    b, covariance : ndarray, shapes (N, c), (N, c, c)
+        Of the fixed effects given h, the covariance over s2.
+    account : dict
+        method, evaluations, ess, and pareto_k, r_hat, log_marginal_likelihood where they exist.
+    """
+
+    shares: np.ndarray
+    Q: np.ndarray
+    b: np.ndarray
+    covariance: np.ndarray
+    account: dict[str, Any] = field(repr=False)
+
+
+def to_shares(x: np.ndarray) -> np.ndarray:
+    """Shares (..., K + 1) from log-ratios to the residual (..., K)."""
+    full = np.concatenate([x, np.zeros((*x.shape[:-1], 1))], axis=-1)
+    full = np.exp(full - full.max(axis=-1, keepdims=True))
+    return full / full.sum(axis=-1, keepdims=True)
+
+
+def to_log_ratios(shares: np.ndarray) -> np.ndarray:
+    """The way back, from shares above 0."""
+    return np.log(shares[..., :-1]) - np.log(shares[..., -1:])
+
+
+def posterior_draws(
+    target: Target,
+    start: np.ndarray,
+    draws: int,
+    rng: np.random.Generator,
+    *,
+    method: Method = "auto",
+    evaluations: int | None = None,
+    progress: bool | None = None,
+) -> Draws:
+    """Draws from the posterior of the shares.
+
+    Parameters
+    ----------
+    target : Target
+        Likelihood and prior.
+    start : ndarray, shape (K + 1,)
+        Shares near the mode, such as those of REML; zeros are moved inside.
+    draws : int
+        How many come back.
+    rng : Generator
+        Random numbers.
+    method : str
+        See the text of the module; "auto" chooses by the number of kernels.
+    evaluations : int, optional
+        Evaluations of the likelihood for importance sampling, in all; 150 (K + 1), at least 600,
+        by default.
+    progress : bool, optional
+        Whether to show a progress bar.
+
+    Raises
+    ------
+    InputError
+        For an unknown method, and quadrature of more than two kernels.
+    """
+    if method not in METHODS:
+        raise InputError(f"method='{method}' is unknown; expected one of {', '.join(METHODS)}.")
+    if method == "quadrature" or (method == "auto" and target.dim <= 2):
+        if target.dim > 2:
+            raise InputError(
+                f"Quadrature is for one or two kernels, not {target.dim}: use "
+                "method='importance' or 'mcmc'."
+            )
+        return quadrature_draws(target, draws, rng, progress=progress)
+    budget = max(600, 150 * (target.dim + 1)) if evaluations is None else evaluations
+    if budget < FEWEST:
+        raise InputError(
+            f"Importance sampling needs at least {FEWEST} evaluations of the likelihood, not "
+            f"{budget}."
+        )
+    mode, covariance, spent = find_mode(target, start)
+    sample = importance_sample(target, mode, covariance, budget, rng, progress=progress)
+    sample.spent += spent
+    wanted = method == "mcmc"
+    if not wanted and not sample.good:
+        importance_more(target, sample, budget, rng, progress=progress)
+    if wanted or (method == "auto" and not sample.good):
+        return metropolis_draws(target, sample, draws, rng, progress=progress)
+    return sample.draws(draws, rng)
+
+
+# -- the mode --------------------------------------------------------------------------------------
+
+
+def find_mode(target: Target, start: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Mode in log-ratios (K,), covariance there (K, K), and the number of evaluations.
+
+    Scoring: Newton's method with the average information and the prior's own curvature, the
+    step halved where it does not climb.
+    """
+    inside = np.maximum(start, 0.02 / len(start))
+    x = to_log_ratios(inside / inside.sum())
+    value, gradient, precision = _climb(target, x)
+    spent = 1
+    for _ in range(40):
+        step = np.linalg.solve(precision, gradient)
+        gain = float(gradient @ step)
+        if gain < 1e-4:
+            break
+        step *= min(1.0, 3.0 / np.abs(step).max())
+        for halving in range(8):
+            candidate = x + step / 2**halving
+            spent += 1
+            if target.evaluate(candidate[None])[0][0] > value:
+                break
+        else:
+            break
+        x = candidate
+        value, gradient, precision = _climb(target, x)
+        spent += 1
+    return x, np.linalg.inv(precision), spent
+
+
+def _climb(target: Target, x: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Log density at x, its gradient and a positive-definite stand-in for minus its Hessian."""
+    shares = to_shares(x)
+    at = target.components.factor(shares)
+    assert at is not None
+    slope, AI = at.share_derivatives()
+    h = shares[:-1]
+    J = np.diag(h) - np.outer(h, h)
+    around = _stencil(len(x))
+    values = target.log_jacobian_and_prior(x + around)
+    K = len(x)
+    ahead, behind, middle = values[:K], values[K : 2 * K], values[2 * K]
+    prior_slope = (ahead - behind) / (2 * _STEP)
+    # Of the prior only the curvature along the axes counts, and only where it is concave.
+    bend = np.maximum((2 * middle - ahead - behind) / _STEP**2, 1e-3)
+    value = target.components.integrated(at.logdet, at.Q) + middle
+    return float(value), J @ slope + prior_slope, J @ AI @ J + np.diag(bend)
+
+
+_STEP = 1e-4
+
+
+def _stencil(K: int) -> np.ndarray:
+    return np.concatenate([_STEP * np.eye(K), -_STEP * np.eye(K), np.zeros((1, K))])
+
+
+# -- importance sampling ---------------------------------------------------------------------------
+
+
+@dataclass
+class ImportanceSample:
+    """Weighted draws from a mixture of Student-t proposals.
+
+    Attributes
+    ----------
+    x, log_target : ndarray, shapes (N, K), (N,)
+        Draws in log-ratios and the log density.
+    found : list
+        What the likelihood found at each.
+    proposals : list of (location, Cholesky factor of the scale, number of draws)
+        The mixture.
+    log_weights : ndarray, shape (N,)
+        Normalised and smoothed.
+    pareto_k, log_marginal : float
+        Shape of the largest weights, and the log of the integral.
+    spent : int
+        Evaluations of the likelihood, the search for the mode included.
+    """
+
+    x: np.ndarray
+    log_target: np.ndarray
+    found: list[Evaluation | None]
+    proposals: list[tuple[np.ndarray, np.ndarray, int]]
+    log_weights: np.ndarray
+    pareto_k: float = np.inf
+    log_marginal: float = -np.inf
+    spent: int = 0
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Normalised weights, shape (N,)."""
+        return np.exp(self.log_weights)
+
+    @property
+    def ess(self) -> float:
+        """Effective sample size, 1 / sum of squared weights."""
+        return float(1 / np.square(self.weights).sum())
+
+    @property
+    def good(self) -> bool:
+        """Whether the weights can be trusted."""
+        return self.pareto_k <= GOOD_K and self.ess >= GOOD_ESS
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weighted mean and covariance of x."""
+        w = self.weights
+        mean = w @ self.x
+        centred = self.x - mean
+        return mean, (centred.T * w) @ centred
+
+    def reweigh(self) -> None:
+        """Weights against the mixture of all proposals, smoothed."""
+        from arviz_stats.base import array_stats
+
+        total = sum(count for _, _, count in self.proposals)
+        parts = [
+            log(count / total) + _log_t(self.x, location, chol)
+            for location, chol, count in self.proposals
+        ]
+        raw = self.log_target - np.logaddexp.reduce(parts, axis=0)
+        self.log_marginal = float(np.logaddexp.reduce(raw) - log(total))
+        finite = np.isfinite(raw)
+        smoothed = np.full(len(raw), -np.inf)
+        values, k = array_stats.psislw(-raw[finite])
+        smoothed[finite] = values - np.logaddexp.reduce(values)
+        self.log_weights, self.pareto_k = smoothed, float(k)
+
+    def draws(self, number: int, rng: np.random.Generator) -> Draws:
+        """Resample by weight, systematically, in random order."""
+        cumulative = np.cumsum(self.weights)
+        at = (rng.random() + np.arange(number)) / number * cumulative[-1]
+        rows = rng.permutation(np.minimum(np.searchsorted(cumulative, at), len(self.x) - 1))
+        account = {
+            "method": "importance sampling",
+            "evaluations": self.spent,
+            "ess": self.ess,
+            "pareto_k": self.pareto_k,
+            "log_marginal_likelihood": self.log_marginal,
+        }
+        return _collect(self.x[rows], [self.found[i] for i in rows], account)
+
+
+def importance_sample(
+    target: Target,
+    mode: np.ndarray,
+    covariance: np.ndarray,
+    budget: int,
+    rng: np.random.Generator,
+    *,
+    progress: bool | None = None,
+) -> ImportanceSample:
+    """Adaptive multiple importance sampling from the mode and the covariance there."""
+    K = target.dim
+    sample = ImportanceSample(np.empty((0, K)), np.empty(0), [], [], np.empty(0))
+    location, scale = mode, covariance
+    for stage, share in enumerate(_STAGES):
+        if stage:
+            location, scale = _adapted(sample, covariance)
+        _add(target, sample, location, scale, round(share * budget), rng, progress)
+    return sample
+
+
+def importance_more(
+    target: Target,
+    sample: ImportanceSample,
+    budget: int,
+    rng: np.random.Generator,
+    *,
+    progress: bool | None = None,
+) -> None:
+    """As many draws again, from a wider proposal with the moments of those so far."""
+    location, scale = _adapted(sample, sample.moments()[1])
+    _add(target, sample, location, 1.5 * scale, budget, rng, progress)
+
+
+def _adapted(sample: ImportanceSample, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Moments of the weighted draws; the covariance leans on the former one where they are few."""
+    mean, covariance = sample.moments()
+    K = len(mean)
+    trust = sample.ess / (sample.ess + 5 * K)
+    # The covariance of a t is df / (df - 2) times its scale.
+    return mean, trust * covariance + (1 - trust) * before
+
+
+def _add(
+    target: Target,
+    sample: ImportanceSample,
+    location: np.ndarray,
+    scale: np.ndarray,
+    number: int,
+    rng: np.random.Generator,
+    progress: bool | None,
+) -> None:
+    chol = np.linalg.cholesky(scale)
+    z = rng.standard_normal((number, len(location)))
+    x = location + z @ chol.T / np.sqrt(rng.chisquare(_PROPOSAL_DF, (number, 1)) / _PROPOSAL_DF)
+    values, found = np.empty(number), []
+    for i in track(range(number), "Posterior of the shares", show=progress):
+        value, at = target.evaluate(x[i : i + 1])
+        values[i] = value[0]
+        found += at
+    sample.x = np.concatenate([sample.x, x])
+    sample.log_target = np.concatenate([sample.log_target, values])
+    sample.found += found
+    sample.proposals.append((location, chol, number))
+    sample.spent += number
+    sample.reweigh()
+
+
+def _log_t(x: np.ndarray, location: np.ndarray, chol: np.ndarray) -> np.ndarray:
+    """Log density of a multivariate Student-t at x (G, K)."""
+    K, df = len(location), _PROPOSAL_DF
+    distance = np.square(np.linalg.solve(chol, (x - location).T)).sum(axis=0)
+    constant = lgamma((df + K) / 2) - lgamma(df / 2) - 0.5 * K * log(df * pi)
+    return constant - np.log(np.diagonal(chol)).sum() - 0.5 * (df + K) * np.log1p(distance / df)
+
+
+def _collect(x: np.ndarray, found: list[Evaluation | None], account: dict[str, Any]) -> Draws:
+    known = [at for at in found if at is not None]
+    assert len(known) == len(x)
+    return Draws(
+        to_shares(x),
+        np.array([at.Q for at in known]),
+        np.array([at.b for at in known]),
+        np.array([at.covariance for at in known]),
+        account,
+    )
+
+
+# -- Markov chains ---------------------------------------------------------------------------------
+
+
+def metropolis_draws(
+    target: Target,
+    sample: ImportanceSample,
+    draws: int,
+    rng: np.random.Generator,
+    *,
+    progress: bool | None = None,
+) -> Draws:
+    """Metropolis: a random walk, and by turns independent proposals, as importance sampling learnt.
+
+    Four chains from resampled points; the scale of the walk is adapted for a third of the steps,
+    which are left out. As many draws are kept as are asked for.
+    """
+    from arviz_stats.base import array_stats
+
+    K = target.dim
+    per_chain = -(-draws // _CHAINS)
+    tune = max(100, per_chain // 2)
+    mean, covariance = sample.moments()
+    chol = np.linalg.cholesky(covariance + 1e-10 * np.eye(K))
+    weights = sample.weights / sample.weights.sum()
+    rows = rng.choice(len(weights), _CHAINS, p=weights)
+    x, value = sample.x[rows].copy(), sample.log_target[rows].copy()
+    at = [sample.found[i] for i in rows]
+    log_scale = np.full(_CHAINS, log(2.38 / np.sqrt(K)))
+    kept_x = np.empty((_CHAINS, per_chain, K))
+    kept: list[list[Evaluation | None]] = [[] for _ in range(_CHAINS)]
+    for step in track(range(tune + per_chain), "Markov chains", show=progress):
+        walking = step % 2 == 0
+        noise = rng.standard_normal((_CHAINS, K)) @ chol.T
+        if walking:
+            proposal = x + np.exp(log_scale)[:, None] * noise
+            correction = 0.0
+        else:
+            tails = rng.chisquare(_PROPOSAL_DF, (_CHAINS, 1)) / _PROPOSAL_DF
+            proposal = mean + noise / np.sqrt(tails)
+            correction = _log_t(x, mean, chol) - _log_t(proposal, mean, chol)
+        new, found = target.evaluate(proposal)
+        ratio = np.minimum(new - value + correction, 0.0)
+        accept = np.log(rng.random(_CHAINS)) < ratio
+        for c in np.flatnonzero(accept).tolist():
+            x[c], value[c], at[c] = proposal[c], new[c], found[c]
+        if step < tune:
+            if walking:
+                log_scale += (np.exp(ratio) - 0.3) / np.sqrt(1 + step)
+            continue
+        kept_x[:, step - tune] = x
+        for c in range(_CHAINS):
+            kept[c].append(at[c])
+    ess = [float(array_stats.ess(kept_x[..., k])) for k in range(K)]
+    r_hat = [float(array_stats.rhat(kept_x[..., k])) for k in range(K)]
+    account = {
+        "method": "Metropolis",
+        "evaluations": sample.spent + _CHAINS * (tune + per_chain),
+        "ess": min(ess),
+        "r_hat": max(r_hat),
+        "pareto_k_of_importance_sampling": sample.pareto_k,
+    }
+    flat = [one for chain in kept for one in chain][:draws]
+    return _collect(kept_x.reshape(-1, K)[:draws], flat, account)
+
+
+# -- quadrature for one or two kernels -------------------------------------------------------------
+
+# Numbers of intervals between Chebyshev nodes of the ratio, tried in turn.
+_INTERVALS = (8, 16, 32, 64)
+# Largest error of the log density, times the relative density, of interpolation from half of the
+# nodes. It falls geometrically with their number: that from all of them is about its square.
+_ACCURATE = 0.03
+# Drops of the log density that count as nothing: of the ratio's range, and of t.
+_BEYOND, _NOTHING = 18.0, 60.0
+_PANELS, _ORDER = 24, 12
+_CHUNK = 2**22
+
+
+class FixedRatio:
+    """One mixture of the kernels, reduced to tridiagonal form: M(t) = t T + (1 - t) I.
+
+    Parameters
+    ----------
+    components : Components
+        The data.
+    split : ndarray, shape (K,)
+        Weights of the kernels, of sum 1.
+
+    Attributes
+    ----------
+    d, e : ndarray, shapes (nu,), (nu - 1,)
+        Diagonal of T, and what is beside it.
+    rhs : ndarray, shape (nu, 1 + c)
+        Phenotype and cross-covariances with the covariates, in the coordinates of T.
+    own : ndarray, shape (c, c)
+        Covariance of the covariates' own directions.
+    top : float
+        Largest t with a factor: the mixture may be singular but for rounding. From there to 1
+        the likelihood is taken to be what it is there.
+    """
+
+    def __init__(self, components: Components, split: np.ndarray) -> None:
+        from scipy.linalg.lapack import dormqr, dpttrf, dsytrd, dtfttr
+
+        nu = components.df
+        full = dtfttr(nu, split @ components.packed, transr="N", uplo="L")[0]
+        reduced, self.d, self.e, tau, _ = dsytrd(full, lower=1, lwork=64 * nu, overwrite_a=1)
+        cross = np.tensordot(split, components.cross, axes=1)
+        self.rhs = np.asfortranarray(np.column_stack([components.y, cross.T]))
+        below = np.asfortranarray(reduced[1:, :-1])
+        self.rhs[1:] = dormqr("L", "T", below, tau, self.rhs[1:], 64 * self.rhs.shape[1])[0]
+        self.own = np.tensordot(split, components.own, axes=1)
+        for residual in np.geomspace(SMALLEST_RESIDUAL, 0.1, 15):
+            if not dpttrf((1 - residual) * self.d + residual, (1 - residual) * self.e)[2]:
+                self.top = float(1 - residual)
+                return
+        raise InputError("A mixture of the kernels is not positive-semidefinite.")
+
+
+@dataclass(frozen=True)
+class Surface:
+    """log p(y | t, r) on Chebyshev nodes of the ratio r in [low, high], the rest interpolated.
+
+    Attributes
+    ----------
+    components : Components
+        The data.
+    low, high : float
+        Range of r = h_1 / (h_1 + h_2).
+    nodes : ndarray, shape (J,)
+        Chebyshev nodes of it.
+    at : list of FixedRatio
+        The likelihood there.
+    error : float
+        Largest error of the interpolation from half of the nodes at the others, times the
+        relative density.
+    """
+
+    components: Components
+    low: float
+    high: float
+    nodes: np.ndarray
+    at: list[FixedRatio]
+    error: float
+
+    def loglik(self, t: np.ndarray) -> np.ndarray:
+        """log p(y | t, r) at the nodes, shape (T, J)."""
+        logdet, products = self._products(t, 1)
+        return self.components.integrated(logdet, products[..., 0, 0])
+
+    def conditionals(self, t: np.ndarray) -> np.ndarray:
+        """log Q, b and its covariance over s2 at the nodes, (T, J, 1 + c + c^2)."""
+        c = self.components.c
+        out = np.empty((len(t), len(self.at), 1 + c + c * c))
+        own = np.stack([one.own for one in self.at])
+        for i in range(0, len(t), 64):
+            share = t[i : i + 64, None, None, None]
+            products = self._products(t[i : i + 64], 1 + c)[1]
+            covariance = share * own + (1 - share) * np.eye(c) - share**2 * products[..., 1:, 1:]
+            b, covariance = self.components.fixed_effects(
+                share[..., 0] * products[..., 1:, 0], covariance
+            )
+            piece = out[i : i + 64]
+            piece[..., 0] = np.log(products[..., 0, 0])
+            piece[..., 1 : 1 + c] = b
+            piece[..., 1 + c :] = covariance.reshape(*covariance.shape[:2], -1)
+        return out
+
+    def _products(self, t: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+        """log|M| (T, J) and X' M^-1 X (T, J, m, m), X the first m columns of each `rhs`.
+
+        M = L D L' by the recursion of a tridiagonal matrix, for all t and all nodes at once.
+        """
+        share = np.minimum.outer(t, np.array([one.top for one in self.at]))
+        diagonal = np.stack([one.d for one in self.at], axis=1)
+        beside = np.stack([one.e for one in self.at], axis=1)
+        X = np.stack([one.rhs[:, :m] for one in self.at], axis=1)
+        d = share * diagonal[0] + (1 - share)
+        w = np.broadcast_to(X[0], (*share.shape, m)).copy()
+        products = w[..., :, None] * w[..., None, :] / d[..., None, None]
+        logdet, running = np.zeros(share.shape), d.copy()
+        for i in range(1, len(diagonal)):
+            off = share * beside[i - 1]
+            factor = off / d
+            d = share * diagonal[i] + (1 - share) - factor * off
+            w = X[i] - factor[..., None] * w
+            products += w[..., :, None] * (w / d[..., None])[..., None, :]
+            running *= d
+            if i % 16 == 0:  # a logarithm for sixteen steps; nothing under- or overflows
+                logdet += np.log(running)
+                running[:] = 1.0
+        return logdet + np.log(running), products
+
+    def to(self, r: np.ndarray) -> np.ndarray:
+        """Weights that interpolate from the nodes to any r (R,): shape (R, J)."""
+        return barycentric(self.nodes, r)
+
+
+def chebyshev_extrema(low: float, high: float, intervals: int) -> np.ndarray:
+    """Ascending extrema of a Chebyshev polynomial, ends included; each set is in the next."""
+    if low == high:
+        return np.array([low])
+    x = np.sin(pi * (2 * np.arange(intervals + 1) - intervals) / (2 * intervals))
+    return low + (high - low) * (x + 1) / 2
+
+
+def barycentric(nodes: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Weights of polynomial interpolation from Chebyshev extrema to x (R,), shape (R, J)."""
+    J = len(nodes)
+    if J == 1:
+        return np.ones((len(x), 1))
+    weights = (-1.0) ** np.arange(J)
+    weights[[0, -1]] /= 2
+    gap = x[:, None] - nodes
+    hit = np.abs(gap) < 1e-14
+    gap[hit] = 1.0
+    w = weights / gap
+    w /= w.sum(axis=1, keepdims=True)
+    rows = hit.any(axis=1)
+    w[rows] = hit[rows]
+    return w
+
+
+def quadrature_draws(
+    target: Target,
+    draws: int,
+    rng: np.random.Generator,
+    *,
+    progress: bool | None = None,
+) -> Draws:
+    """Independent draws for one or two kernels: t and r by inversion, the rest interpolated."""
+    surface = make_surface(target, progress=progress)
+    r, w = _ratio_grid(surface)
+    to_r = surface.to(r)
+
+    def log_joint(t: np.ndarray, loglik: np.ndarray) -> np.ndarray:
+        """At t (T,), with log-likelihoods at the nodes (T, J), and all of the grid: (T, R)."""
+        values = loglik @ to_r.T + np.log(w)
+        return values + _log_prior_of(target, t, r)
+
+    def marginal(t: np.ndarray) -> np.ndarray:
+        parts = []
+        for piece in _pieces(t, len(r)):
+            loglik = surface.loglik(piece)
+            values = np.logaddexp.reduce(log_joint(piece, loglik), axis=1)
+            # Far from the mass the interpolation may be wild, and does not matter.
+            nothing = loglik.max(axis=1) < top - _NOTHING
+            parts.append(np.where(nothing, loglik.max(axis=1), values))
+        return np.concatenate(parts)
+
+    top = float(surface.loglik(_coarse()).max())
+    density = unit_density(marginal)
+    t = density.draw(draws, rng)
+    loglik = density.interpolate(surface.loglik(density.x), t)
+    ratio = np.empty(draws)
+    edges = np.concatenate([[surface.low], surface.low + np.cumsum(w)])
+    uniform = rng.random((draws, 2))
+    for at in _pieces(np.arange(draws), len(r)):
+        values = log_joint(t[at], loglik[at])
+        mass = np.exp(values - values.max(axis=1, keepdims=True)).cumsum(axis=1)
+        cell = (mass < (uniform[at, 0] * mass[:, -1])[:, None]).sum(axis=1)
+        ratio[at] = edges[cell] + uniform[at, 1] * (edges[cell + 1] - edges[cell])
+    shares = _shares_of(t, ratio, target.dim)
+    values = _interpolated(surface, density, t, ratio)
+    c = target.components.c
+    account = {
+        "method": "quadrature",
+        "evaluations": len(surface.nodes),
+        "ess": float(draws),
+        "interpolation_error_from_half": surface.error,
+        "log_marginal_likelihood": density.log_integral,
+    }
+    return Draws(
+        shares,
+        np.exp(values[:, 0]),
+        values[:, 1 : 1 + c],
+        values[:, 1 + c :].reshape(-1, c, c),
+        account,
+    )
+
+
+def _interpolated(
+    surface: Surface, density: UnitDensity, t: np.ndarray, ratio: np.ndarray
+) -> np.ndarray:
+    """`Surface.conditionals` at draws of t and r."""
+    known = surface.conditionals(density.x)
+    out = np.empty((len(t), known.shape[2]))
+    for at in _pieces(np.arange(len(t)), known[0].size):
+        values = density.interpolate(known, t[at])
+        out[at] = np.einsum("nj,njv->nv", surface.to(ratio[at]), values)
+    return out
+
+
+def make_surface(target: Target, *, progress: bool | None = None) -> Surface:
+    """Nodes of the ratio, doubled until the log-likelihood between them is known."""
+    if target.dim == 1:
+        one = FixedRatio(target.components, np.ones(1))
+        return Surface(target.components, 1.0, 1.0, np.ones(1), [one], 0.0)
+    known: dict[float, FixedRatio] = {}
+
+    def at(nodes: np.ndarray) -> list[FixedRatio]:
+        new = [r for r in nodes if r not in known]
+        for r in track(new, "Posterior of the shares", show=progress):
+            known[r] = FixedRatio(target.components, np.array([r, 1 - r]))
+        return [known[r] for r in nodes]
+
+    t = _coarse()
+    low, high = 0.0, 1.0
+    for _ in range(6):
+        nodes = chebyshev_extrema(low, high, _INTERVALS[0])
+        first = Surface(target.components, low, high, nodes, at(nodes), np.inf)
+        narrower = _range_of_mass(target, first, t)
+        if narrower[1] - narrower[0] > 0.8 * (high - low):
+            break
+        low, high = narrower
+    error = np.inf
+    for intervals in _INTERVALS[1:]:
+        before, nodes = nodes, chebyshev_extrema(low, high, intervals)
+        surface = Surface(target.components, low, high, nodes, at(nodes), error)
+        loglik = surface.loglik(t)
+        density = loglik + _log_prior_of(target, t, np.clip(nodes, 1e-6, 1 - 1e-6))
+        relative = np.exp(density - density.max())
+        guess = loglik[:, ::2] @ barycentric(before, nodes[1::2]).T
+        error = float((relative[:, 1::2] * np.abs(guess - loglik[:, 1::2])).max())
+        if error < _ACCURATE:
+            break
+    return replace(surface, error=error)
+
+
+def _range_of_mass(target: Target, surface: Surface, t: np.ndarray) -> tuple[float, float]:
+    """Where the ratio's density, as far as it is known, is not negligible; a node more each way."""
+    r = np.linspace(surface.low, surface.high, 401)
+    inner = np.clip(r, 1e-6, 1 - 1e-6)
+    values = surface.loglik(t) @ surface.to(r).T + _log_prior_of(target, t, inner)
+    along = values.max(axis=0)
+    inside = np.flatnonzero(along > along.max() - _BEYOND)
+    margin = max(4, len(inside) // 8)
+    return float(r[max(inside[0] - margin, 0)]), float(r[min(inside[-1] + margin, 400)])
+
+
+def _coarse() -> np.ndarray:
+    return np.concatenate([[1e-4, 1e-3], np.linspace(0.01, 0.99, 99), [0.999, 0.9999]])
+
+
+def _ratio_grid(surface: Surface) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss-Legendre nodes and weights on panels, finer towards 0 and 1; summing to the range."""
+    low, high = surface.low, surface.high
+    if low == high:
+        return np.array([low]), np.ones(1)
+    edges = np.linspace(low, high, _PANELS + 1)
+    near = np.array([1e-12, 1e-9, 1e-6, 1e-4, 1e-3, 0.01])
+    edges = np.concatenate(
+        [edges, near[near < edges[1]] if low == 0 else [], 1 - near if high == 1 else []]
+    )
+    edges = np.unique(edges[(edges >= low) & (edges <= high)])
+    nodes, weights = np.polynomial.legendre.leggauss(_ORDER)
+    half = np.diff(edges)[:, None] / 2
+    return (edges[:-1, None] + half * (nodes + 1)).ravel(), (half * weights).ravel()
+
+
+def _log_prior_of(target: Target, t: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """Log prior density of t and r, shape (T, R): that of the shares times t."""
+    T, R = len(t), len(r)
+    shares = _shares_of(np.repeat(t, R), np.tile(r, T), target.dim)
+    values = target.log_prior(shares)
+    if target.dim > 1:
+        values = values + np.log(np.repeat(t, R))
+    return values.reshape(T, R)
+
+
+def _shares_of(t: np.ndarray, r: np.ndarray, dim: int) -> np.ndarray:
+    if dim == 1:
+        return np.column_stack([t, 1 - t])
+    return np.column_stack([t * r, t * (1 - r), 1 - t])
+
+
+def _pieces(values: np.ndarray, width: int) -> Iterator[np.ndarray]:
+    step = max(1, _CHUNK // width)
+    for i in range(0, len(values), step):
+        yield values[i : i + step]

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/type_one_binary.py [--replicates 25] [--seed 1] [--h2 0.5]
         [--counts counts.json]
+    python tests/benchmarks/type_one_binary.py --rare 30000
 
 Liabilities are polygenic (u ~ N(0, h2 K / kappa), K of all variants of the mice), with no further
 effect of any variant; the 1/2, 1/11 or 1/101 with the largest are cases. Every eighth polymorphic
@@ -13,7 +14,8 @@ variant is tested, by
     plain     logistic regression without relatedness, score test with saddlepoint
 
 A test that holds its error rejects the share that it says. `--counts` adds to the counts of
-earlier runs (other seeds) in a file, and prints the sum.
+earlier runs (other seeds) in a file, and prints the sum. `--rare` tests so many independent rare
+variants (MAF 0.2 to 2%) of 5,000 unrelated samples instead, where the tails decide.
 """
 
 from __future__ import annotations
@@ -79,13 +81,44 @@ def one(C: np.ndarray, K: np.ndarray, y: np.ndarray, dosage: np.ndarray) -> dict
     }
 
 
+def rare(m: int, rng: np.random.Generator) -> None:
+    """Rejected / nominal of rare variants without relatedness, each with its standard error."""
+    n = 5000
+    p = rng.uniform(0.002, 0.02, m)
+    x = (rng.random((n, m), dtype=np.float32) < p).astype(np.int8)
+    x += rng.random((n, m), dtype=np.float32) < p
+    genotypes = bl.Genotypes.from_array(x)
+    print("| cases : controls | test | " + " | ".join(f"{level:g}" for level in LEVELS[:3]) + " |")
+    for ratio in RATIOS:
+        case = np.zeros(n)
+        case[rng.permutation(n)[: round(n / (1 + ratio))]] = 1
+        model = bl.LMM(case)
+        fitted = model.scan(genotypes, ("wald", "score", "spa"), family="binomial")
+        columns = {
+            "score": np.log10(fitted.p_score),
+            "spa": np.log10(fitted.p_spa),
+            "wald, Firth where alleles are few": -fitted.neg_log10_p,
+        }
+        for name, log10_p in columns.items():
+            shares = [(log10_p < np.log10(level)).mean() for level in LEVELS[:3]]
+            cells = [
+                f"{share / level:.2f} ± {2.576 * np.sqrt(share / m) / level:.2f}"
+                for share, level in zip(shares, LEVELS, strict=False)
+            ]
+            print(f"| 1 : {ratio} | {name} | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replicates", type=int, default=25)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--h2", type=float, default=0.5)
     parser.add_argument("--counts", type=Path)
+    parser.add_argument("--rare", type=int, default=0, help="variants; no relatedness")
     options = parser.parse_args()
+    if options.rare:
+        rare(options.rare, np.random.default_rng(options.seed))
+        return
     logging.getLogger("bayeslmm").setLevel(logging.WARNING)
     mice = bl.datasets.mouse_hs1940()
     n = mice.genotypes.n_samples

@@ -36,11 +36,13 @@ from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.nodes import (
     COLLINEAR,
     HALF_WIDTH,
-    NODES,
+    Products,
+    StackedWeights,
     Weights,
     chebyshev,
     interpolate,
     maximise_on_nodes,
+    sharing,
     stacked_weights,
 )
 from bayeslmm.pairs import PairScanner, SecondTerm
@@ -59,8 +61,6 @@ BACKGROUNDS = ("all", "loco", "rest+chrom")
 
 FAMILIES = ("gaussian", "binomial")
 TESTS = ("wald", "lrt", "score", "p3d", "bayes")
-# The widest window in which the trial points of the search lie close enough.
-_WIDEST = 2.5
 # _LOG_RANGE is GEMMA's range of the variance ratio, here with kappa scaled out.
 
 
@@ -68,6 +68,7 @@ class Scanner:
     """Tests of rotated variants against one null model, for a set of tests."""
 
     bayes: bayes_factors.NullPosterior | None = None
+    weights: Weights
 
     def __init__(
         self,
@@ -83,32 +84,22 @@ class Scanner:
         ml = self._null_log_ratio("ml", reml + HALF_WIDTH)
         low, high = _LOG_RANGE[0] + HALF_WIDTH, _LOG_RANGE[1] - HALF_WIDTH
         self.center = float(np.clip(reml, low, high))
-        window, panels = np.empty(0), np.empty(0)
-        self.window = slice(0, 0)
+        integrated, window, sentinels = np.empty(0), np.empty(0), np.empty(0)
         if "bayes" in tests:
             self.bayes = bayes_factors.null_posterior(
-                data, model.h2_prior, self.center, kernel=self.basis is not None
+                data, model.h2_prior, kernel=self.basis is not None
             )
-            panels = self.bayes.log_ratio
-        if self.exact and self.bayes is not None and self.bayes.half_width <= _WIDEST:
-            # One set of nodes serves both.
-            self.center, self.half_width = self.bayes.middle, self.bayes.half_width
-            self.window = slice(0, int(np.isfinite(panels).sum()))
-        elif self.exact:
-            window = self.center + HALF_WIDTH * chebyshev()
-            self.window = slice(len(panels), len(panels) + NODES)
-        self.panels = slice(0, len(panels))
-        panels = np.concatenate([panels, window])
-        sentinels = np.empty(0)
+            integrated = self.bayes.log_ratio
         if self.exact:
+            window = self.center + HALF_WIDTH * chebyshev()
             # A node in every stretch of the range that has none.
             sentinels = np.linspace(*_LOG_RANGE, 15)
-            gap = np.abs(sentinels[:, None] - panels[np.isfinite(panels)]).min(axis=1)
-            sentinels = sentinels[gap > 0.2]
-        nodes = np.concatenate([panels, sentinels, [reml, ml]])
-        watched = np.ones(len(nodes), dtype=bool)
-        watched[self.window], watched[-2:] = False, False
-        self.sentinels = np.flatnonzero(watched & np.isfinite(nodes))
+            sentinels = sentinels[np.abs(sentinels[:, None] - window).min(axis=1) > 0.2]
+        parts = (integrated, window, sentinels)
+        ends = np.cumsum([len(part) for part in parts])
+        self.integrated = slice(0, ends[0])
+        self.window, self.sentinels = slice(ends[0], ends[1]), slice(ends[1], ends[2])
+        nodes = np.concatenate([*parts, [reml, ml]])
         self.weights = self._weights(nodes)
         null = -0.5 * (self.weights.logdet_d + data.n * np.log(self.weights.Q))
         self.null_ml = float(null[-1])
@@ -138,7 +129,6 @@ class Scanner:
                 f"{data.n:,} samples are too few to test a variant with {c} covariates."
             )
         self.skip = c > 0 and model.has_intercept and (self.basis is None or self.basis.centered)
-        self.span = data.C[:, int(self.skip) :].astype(dtype)
         self.exact = self.basis is not None and bool({"wald", "lrt"} & set(tests))
         self.effect_prior, self.h2_prior = effect_prior or EffectPrior(), model.h2_prior
         self.half_width = HALF_WIDTH
@@ -156,7 +146,11 @@ class Scanner:
         """The same tests in the eigenbasis: these."""
         return self
 
-    def _weights(self, nodes: np.ndarray) -> Weights:
+    def products(self, x: np.ndarray) -> Products:
+        """Products with a block's variants that scanners with shared weights share."""
+        return self.weights.products(x)
+
+    def _weights(self, nodes: np.ndarray) -> StackedWeights:
         return stacked_weights(self.data, nodes, skip_intercept=self.skip, dtype=self.dtype)
 
     def _in_window(self, log_ratio: np.ndarray) -> np.ndarray:
@@ -179,15 +173,19 @@ class Scanner:
         """REML estimate of h2 under the null model."""
         return float(1 / (1 + np.exp(-self.reml)))
 
-    def test(self, block: CenteredBlock, x: np.ndarray) -> dict[str, np.ndarray]:
+    def test(
+        self, block: CenteredBlock, x: np.ndarray, products: Products | None = None
+    ) -> dict[str, np.ndarray]:
         """Columns of the table for a block of centred variants, NaN where there is no test.
 
-        x are the block's variants as `prepare` gives them.
+        x are the block's variants as `prepare` gives them; `products` are theirs if they are
+        made already, for another phenotype.
         """
-        a, b = self.weights.statistics(x)
+        products = self.products(x) if products is None else products
+        a, b = self.weights.at_nodes(products)
         raw = block.sum_sq
         with np.errstate(divide="ignore", invalid="ignore"):
-            explained = np.square(x @ self.span, dtype=np.float64).sum(axis=1) / raw
+            explained = np.square(products.span).sum(axis=1) / raw
             testable = (raw > 0) & (1 - explained > COLLINEAR[self.dtype])
         a[~testable], b[~testable] = 1, 0
         out: dict[str, np.ndarray] = {"testable": testable}
@@ -247,16 +245,16 @@ class Scanner:
         variance = np.where(testable, block.sum_sq / n, 1.0)
         width = self.effect_prior.variances(block.eaf) / variance[:, None]
         log_prior = np.log(self.effect_prior.probabilities)
-        found, beyond = bayes_factors.columns(
+        found, again = bayes_factors.columns(
             null,
-            a[:, self.panels],
-            b[:, self.panels],
-            self.weights.Q[self.panels],
+            a[:, self.integrated],
+            b[:, self.integrated],
+            self.weights.Q[self.integrated],
             width,
             log_prior,
             self.data.df,
         )
-        for j in np.flatnonzero(beyond & testable):
+        for j in np.flatnonzero(again & testable):
             for name, value in self._integrate_again(null, x[j], width[j]).items():
                 found[name][j] = value
         out |= found
@@ -339,7 +337,7 @@ class Scanner:
         return t, best, np.flatnonzero(testable & (stuck | (outside > best)))
 
     def _profile(
-        self, kind: str, weights: Weights, a: np.ndarray, b: np.ndarray, nodes: slice | np.ndarray
+        self, kind: str, weights: Weights, a: np.ndarray, b: np.ndarray, nodes: slice
     ) -> np.ndarray:
         """Profile log-likelihood with the variant in the model, at some nodes, (v, nodes)."""
         a, b = a[:, nodes], b[:, nodes]
@@ -589,11 +587,13 @@ def scan(
         second = seconds.get(group[0])
         accounts: list[dict[str, Any]] = []
         if background == "all":
-            scanners = [
-                _tester(Scanner(models[name], chosen, kind, prior), models[name], second)
-                for name in group
+            scanners = [Scanner(models[name], chosen, kind, prior) for name in group]
+            share_products(scanners)
+            testers = [
+                _tester(scanner, models[name], second)
+                for name, scanner in zip(group, scanners, strict=True)
             ]
-            found = run.all_variants(scanners)
+            found = run.all_variants(testers)
         else:
             found, accounts = _by_chromosome(first, run, chosen, prior, background, second)
         for name, columns in zip(group, found, strict=True):
@@ -641,11 +641,21 @@ def _tester(scanner: Scanner, model: LMM, second: SecondTerm | None) -> Scanner 
     return scanner if second is None else PairScanner(scanner, model, second)
 
 
+def share_products(scanners: Sequence[Scanner]) -> None:
+    """Let scanners of the same samples and covariates make one set of products for all."""
+    if len(scanners) > 1:
+        weights = [one.weights for one in scanners if isinstance(one.weights, StackedWeights)]
+        for scanner, shared in zip(scanners, sharing(weights, scanners[0].dtype), strict=True):
+            scanner.weights = shared
+
+
 def _sharing_a_rotation(models: Mapping[str, LMM]) -> list[list[str]]:
-    """Names of models with the same samples on the same basis, together."""
+    """Names of models with the same samples and covariates on the same basis, together."""
     groups: dict[Any, list[str]] = {}
     for name, model in models.items():
-        groups.setdefault((id(model.basis), tuple(model.ids)), []).append(name)
+        covariates = model.C.to_numpy().tobytes()
+        key = id(model.basis), tuple(model.ids), covariates
+        groups.setdefault(key, []).append(name)
     return list(groups.values())
 
 
@@ -718,7 +728,8 @@ class Run:
 
         def work(span: tuple[int, int]) -> tuple[CenteredBlock, list[dict[str, np.ndarray]]]:
             block, x = (self.kept or {}).get(span) or self._prepared(span, scanners[0])
-            return block, [scanner.test(block, x) for scanner in scanners]
+            products = scanners[0].products(x)
+            return block, [scanner.test(block, x, products) for scanner in scanners]
 
         m = genotypes.n_variants
         tables: list[dict[str, np.ndarray]] = [{} for _ in scanners]

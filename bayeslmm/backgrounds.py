@@ -36,6 +36,7 @@ from bayeslmm.bayes_factors import LOG_RANGE
 from bayeslmm.errors import InputError, listing
 from bayeslmm.nodes import (
     HALF_WIDTH,
+    Products,
     Weights,
     cardinal,
     chebyshev,
@@ -61,7 +62,7 @@ _DEVIATIONS = 7.0
 _ERROR = {np.dtype(np.float32): 3e-6, np.dtype(np.float64): 1e-7}
 # A decomposition is made by one of the threads that ask for it.
 _decomposing = Lock()
-_POINTS, _POINT_WEIGHTS = np.polynomial.legendre.leggauss(32)
+_POINTS, _POINT_WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 
 @dataclass(frozen=True)
@@ -259,28 +260,39 @@ class CholeskyWeights(Weights):
     Attributes
     ----------
     factors : list of ndarray, shape (n, n)
-        Lower Cholesky factors of r K + I at each node.
-    between : ndarray, shape (G, k)
-        Takes values at the nodes to those at k further ratios.
+        Lower Cholesky factors of r K + I at each of N nodes.
+    span : ndarray, shape (n, p)
+        Covariates that variants are not centred on.
+    linear : ndarray, shape (n, N (1 + p))
+        P y at each node, then w C L^-T for each.
+    between : ndarray, shape (N, k)
+        Takes values at the nodes to those at k further ratios, which G counts too.
     """
 
     factors: list[np.ndarray]
+    span: np.ndarray
+    linear: np.ndarray
     between: np.ndarray
 
-    def statistics(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """a and b of variants in rows (v, n), at the nodes and at the further ratios."""
-        a, b = super().statistics(x)
-        return np.hstack([a, a @ self.between]), np.hstack([b, b @ self.between])
-
-    def _squares(self, x: np.ndarray) -> np.ndarray:
+    def products(self, x: np.ndarray) -> Products:
+        """Products of variants in rows (v, n)."""
         from scipy.linalg.blas import dtrsm, strsm
 
         solve = strsm if x.dtype == np.float32 else dtrsm
-        out = np.empty((len(x), self.G))
+        squares = np.empty((len(x), len(self.factors)))
         for g, factor in enumerate(self.factors):
             white = solve(1.0, factor, x.T, lower=1)
-            out[:, g] = np.einsum("nv,nv->v", white, white)
-        return out
+            squares[:, g] = np.einsum("nv,nv->v", white, white)
+        span, linear = (x @ columns for columns in (self.span, self.linear))
+        return Products(squares, span.astype(np.float64), linear.astype(np.float64))
+
+    def at_nodes(self, products: Products) -> tuple[np.ndarray, np.ndarray]:
+        """a and b of variants, at the nodes and at the further ratios."""
+        N, p = len(self.factors), self.span.shape[1]
+        b, a = products.linear[:, :N], products.squares
+        crossed = products.linear[:, N:].reshape(len(a), N, p)
+        a = a - np.einsum("vgp,vgp->vg", crossed, crossed)
+        return np.hstack([a, a @ self.between]), np.hstack([b, b @ self.between])
 
 
 def _cholesky_weights(
@@ -314,9 +326,9 @@ def _cholesky_weights(
         Py.append(back[:, 0])
         crossed += list(back[:, 1:].T)
     linear = np.ascontiguousarray(np.array(Py + crossed).T)
-    unused = np.empty((n, 0), dtype=dtype)
     none = np.empty((len(log_ratio), 0))
-    return CholeskyWeights(log_ratio, unused, linear, Q, logdet, logdet_d, factors, none)
+    span = both[:, 1 + first :]
+    return CholeskyWeights(log_ratio, Q, logdet, logdet_d, factors, span, linear, none)
 
 
 def _profile(data: likelihood.Rotated, weights: Weights, kind: str) -> np.ndarray:
@@ -400,39 +412,44 @@ class CholeskyScanner(Scanner):
         top = np.minimum((found.reml + HALF_WIDTH - self.center) / half_width, 1)
         t_ml, best = maximise_on_nodes(ml, np.atleast_1d(top))
         self.null_ml = self.null_ml_interpolated = float(best[0])
-        at = np.array([(found.reml - self.center) / half_width, t_ml[0]])
-        between = cardinal(at, nodes).T
+        further = np.array([found.reml, self.center + half_width * t_ml[0]])
+        if "bayes" in tests:
+            self.bayes = self._null_posterior(found.weights)
+            further = np.concatenate([self.bayes.log_ratio, further])
+        between = cardinal((further - self.center) / half_width, nodes).T
         Q, logdet, logdet_d = (
             np.append(v, v @ between)
             for v in (found.weights.Q, found.weights.logdet, found.weights.logdet_d)
         )
+        log_ratio = np.append(found.weights.log_ratio, further)
         self.weights = replace(
-            found.weights, Q=Q, logdet=logdet, logdet_d=logdet_d, between=between
+            found.weights,
+            log_ratio=log_ratio,
+            Q=Q,
+            logdet=logdet,
+            logdet_d=logdet_d,
+            between=between,
         )
-        self.window = self.panels = slice(0, nodes)
-        self.sentinels = np.empty(0, dtype=int)
-        if "bayes" in tests:
-            self.bayes = self._null_posterior(nodes)
+        self.window, self.sentinels = slice(0, nodes), slice(0, 0)
+        self.integrated = slice(nodes, nodes + len(further) - 2)
 
-    def _null_posterior(self, nodes: int) -> bayes_factors.NullPosterior:
+    def _null_posterior(self, weights: CholeskyWeights) -> bayes_factors.NullPosterior:
         """The null posterior of h2 between the nodes."""
         t = self.center + self.half_width * _POINTS
-        to_points = cardinal(_POINTS, nodes).T
-        loglik = _profile(self.data, self.weights, "reml")[0, :nodes] @ to_points
+        h2 = 1 / (1 + np.exp(-t))
+        loglik = _profile(self.data, weights, "reml")[0] @ cardinal(_POINTS, weights.G).T
         jacobian = t - 2 * np.logaddexp(0, t)
-        log_w = loglik + jacobian + np.log(_POINT_WEIGHTS)
-        log_w += self.h2_prior.log_density(1 / (1 + np.exp(-t)))
+        log_density = loglik + jacobian + self.h2_prior.log_density(h2)
+        log_w = log_density + np.log(self.half_width * _POINT_WEIGHTS)
         log_integral = float(np.logaddexp.reduce(log_w))
-        ends = np.array([0, len(t) - 1])
-        return bayes_factors.NullPosterior(
-            self.weights.log_ratio,
-            to_points,
-            log_w - log_integral,
-            ends,
-            log_integral,
-            self.center,
-            self.half_width,
+        found = bayes_factors.rules_for(h2, np.exp(log_w - log_integral), log_integral)
+        # Next to an end: in half a percent of the range.
+        ends = bayes_factors.Rule(
+            len(found.log_ratio) + np.arange(2),
+            log_density[[0, -1]] - log_integral + np.log(self.half_width / 100),
+            np.zeros((2, 2)),
         )
+        return replace(found, log_ratio=np.append(found.log_ratio, t[[0, -1]]), ends=ends)
 
     @property
     def eigen(self) -> Scanner:

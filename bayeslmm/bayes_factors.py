@@ -12,36 +12,38 @@ and squared scale (Q - b^2 / (a + 1/W)) / (df (a + 1/W)) (Servin & Stephens 2007
 
     BF = sum_w prior(w) int p(h2 | y, null) BF_w(h2) dh2,
 
-for p(y | h2, null) p(h2) / p(y | null) is the null posterior. log BF(h2) is smooth in the log
-ratio: it is interpolated from Chebyshev nodes to a finer quadrature over all that the null
-posterior does not exclude by e^18. A variant that moves h2 out of even that range is
-integrated again, adaptively and without interpolation.
+for p(y | h2, null) p(h2) / p(y | null) is the null posterior. BF(h2) is smooth in h2, whatever
+the prior: the Gauss rule of the null posterior integrates it, with 10 nodes to 1e-8 for nearly
+every variant. The series of BF(h2) in the posterior's orthogonal polynomials shows for which it
+does not: variants that move h2. They have 24 nodes, and if the two rules do not agree, adaptive
+quadrature of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from bayeslmm import likelihood
 from bayeslmm.effects import snp_terms
-from bayeslmm.nodes import HALF_WIDTH, cardinal, chebyshev, nodes_for
 from bayeslmm.priors import H2Prior
-from bayeslmm.quadrature import unit_density
-from bayeslmm.tails import normal_deviate
+from bayeslmm.quadrature import gauss_rule, unit_density
+from bayeslmm.tails import normal_deviate_of_log
 
-# Log ratios that nodes cover, as in the search for the optimum; beyond, h2 is 0 or 1 to 1e-5.
+# Log ratios in which optima are sought; beyond, h2 is 0 or 1 to 1e-5.
 LOG_RANGE = (float(np.log(1e-5)), float(np.log(1e5)))
-_POINTS, _POINT_WEIGHTS = np.polynomial.legendre.leggauss(32)
-# Where the null density is lower than its peak by this, it is out of range.
-_RANGE_DROP = 18.0
-# What a variant's density at an end of the range may be, relative to its peak.
+# Nodes of the two rules.
+_FEW, _MANY = 10, 24
+# Largest last terms of the series, relative to the first, for the few nodes to do. The error
+# is about the square.
+_LAST = 1e-3
+# Largest difference in log BF from the few nodes to the many, for these to do.
+_AGREE = 3e-3
+# What a variant may have of its probability next to an end of a range.
 _EDGE = -12.0
-_WITHIN = 1e-7
-# Points where no variant of a chunk has more probability than this play no part in signs.
-_NEGLIGIBLE = 1e-9
 # Variants worked on at a time: their arrays stay in the processor's cache.
 _CHUNK = 256
 _LN10 = float(np.log(10))
@@ -49,124 +51,156 @@ COLUMNS = ("log10_bf", "post_mean", "post_sd", "lfsr")
 
 
 @dataclass(frozen=True)
+class Rule:
+    """One of the rules that integrate over the null posterior.
+
+    Attributes
+    ----------
+    points : ndarray of int, shape (F,)
+        Positions of its nodes among the log ratios.
+    log_weights : ndarray, shape (F,)
+        Log posterior probabilities.
+    last : ndarray, shape (F, 2)
+        The two orthonormal polynomials of the highest degree; 0 at a point mass.
+    """
+
+    points: np.ndarray
+    log_weights: np.ndarray
+    last: np.ndarray
+
+
+@dataclass(frozen=True)
 class NullPosterior:
-    """The null posterior of h2 as a quadrature that serves every variant.
+    """The null posterior of h2 as quadratures that serve every variant.
 
     Attributes
     ----------
     log_ratio : ndarray, shape (G,)
-        Log ratios at which variants' statistics are needed: Chebyshev nodes, then -inf if
-        the prior has a point mass at h2 = 0.
-    to_points : ndarray, shape (G, F)
-        Takes a smooth function's values there to the points of the quadrature.
-    log_weights : ndarray, shape (F,)
-        Log posterior probability of each point under the null model.
-    ends : ndarray of int
-        Points at ends of the range beyond which a variant may have more mass.
+        Log ratios at which variants' statistics are needed; -inf if the prior has a point mass
+        at h2 = 0.
+    rules : tuple of Rule
+        Each with more nodes than the one before.
     log_integral : float
         Log marginal likelihood of the null model.
-    middle, half_width : float
-        Of the nodes' range.
+    ends : Rule, optional
+        Points at the ends of a range that the rules do not reach beyond, with the probability
+        next to them: a variant with more than e^-12 of its own there is integrated again.
     """
 
     log_ratio: np.ndarray
-    to_points: np.ndarray
-    log_weights: np.ndarray
-    ends: np.ndarray
+    rules: tuple[Rule, ...]
     log_integral: float
-    middle: float
-    half_width: float
+    ends: Rule | None = None
 
 
 def null_posterior(
-    data: likelihood.Rotated, prior: H2Prior, center: float, *, kernel: bool = True
+    data: likelihood.Rotated, prior: H2Prior, *, kernel: bool = True
 ) -> NullPosterior:
-    """Choose the nodes: all that the null density does not exclude, `center` well inside.
-
-    Without kernel h2 is 0, and there is one node.
-    """
+    """Rules for the null posterior of a model. Without kernel h2 is 0, and there is one node."""
     at_0 = float(likelihood.integrated_loglik(data, np.zeros(1))[0])
     if not kernel:
-        one = np.zeros(1)
-        return NullPosterior(one - np.inf, np.eye(1), one, np.empty(0, dtype=int), at_0, 0, 0)
-
-    def log_density(t: np.ndarray) -> np.ndarray:
-        h2 = 1 / (1 + np.exp(-t))
-        jacobian = t - 2 * np.logaddexp(0, t)
-        return likelihood.integrated_loglik(data, h2) + prior.log_density(h2) + jacobian
-
-    exact = unit_density(
+        only = Rule(np.zeros(1, dtype=int), np.zeros(1), np.zeros((1, 2)))
+        return NullPosterior(np.array([-np.inf]), (only,), at_0)
+    density = unit_density(
         lambda h2: likelihood.integrated_loglik(data, h2) + prior.log_density(h2),
         mass_at_0=prior.spike,
         log_at_0=at_0,
-    ).log_integral
-    low, high = _range(log_density, center)
-    left, right = min(low, center - HALF_WIDTH), max(high, center + HALF_WIDTH)
-    middle, half_width = (left + right) / 2, (right - left) / 2
-    number = 1 + nodes_for(half_width, _WITHIN)
-    slab = np.log1p(-prior.spike) - exact
-    end_t, end_weights = _end_points(data, prior, at_low=low, at_high=high)
-    pieces = 1
-    while True:
-        edges = np.linspace(low, high, pieces + 1)
-        half = np.diff(edges)[:, None] / 2
-        t = (edges[:-1, None] + half * (_POINTS + 1)).ravel()
-        weights = np.log(half * _POINT_WEIGHTS).ravel() + log_density(t)
-        weights = np.append(weights, end_weights) + slab
-        spike = np.log(prior.spike) + at_0 - exact if prior.spike else -np.inf
-        error = np.logaddexp(np.logaddexp.reduce(weights), spike)
-        # Corners of a prior need more points; beyond that the integral is what it is.
-        if abs(error) < 5 * _WITHIN or pieces == 128:
-            break
-        pieces *= 2
-    points = np.append(t, end_t)
-    ends = [np.argmin(t)] * (low > LOG_RANGE[0]) + [np.argmax(t)] * (high < LOG_RANGE[1])
-    to_points = cardinal(np.clip((points - middle) / half_width, -1, 1), number).T
-    nodes = middle + half_width * chebyshev(number)
-    if prior.spike:
-        nodes, weights = np.append(nodes, -np.inf), np.append(weights, spike)
-        to_points = _with_own_point(to_points)
-    return NullPosterior(
-        nodes, to_points, weights, np.array(ends, dtype=int), exact, middle, half_width
     )
+    return rules_for(density.x, density.weights, density.log_integral, density.mass_at_0)
 
 
-def _with_own_point(matrix: np.ndarray) -> np.ndarray:
-    """The matrix with one more row and column for a node that is its own point."""
-    out = np.zeros((matrix.shape[0] + 1, matrix.shape[1] + 1))
-    out[:-1, :-1], out[-1, -1] = matrix, 1
-    return out
+def rules_for(
+    h2: np.ndarray, weights: np.ndarray, log_integral: float, mass_at_0: float = 0.0
+) -> NullPosterior:
+    """The rules from a finer one.
+
+    Parameters
+    ----------
+    h2, weights : ndarray, shape (d,)
+        Nodes and weights of the finer rule for the continuous part.
+    log_integral : float
+        Log marginal likelihood of the null model.
+    mass_at_0 : float
+        Posterior probability of h2 = 0.
+    """
+    log_ratio, rules = np.empty(0), []
+    for number in (_FEW, _MANY):
+        rule = gauss_rule(h2, weights, number)
+        nodes = np.clip(rule.nodes, 1 - likelihood.LARGEST_H2, likelihood.LARGEST_H2)
+        points = len(log_ratio) + np.arange(number)
+        log_ratio = np.append(log_ratio, np.log(nodes) - np.log1p(-nodes))
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(rule.weights) + np.log1p(-mass_at_0)
+        rules.append(Rule(points, log_weights, rule.polynomials[-2:].T))
+    if mass_at_0:
+        at = len(log_ratio)
+        log_ratio = np.append(log_ratio, -np.inf)
+        rules = [
+            Rule(
+                np.append(rule.points, at),
+                np.append(rule.log_weights, np.log(mass_at_0)),
+                np.vstack([rule.last, np.zeros(2)]),
+            )
+            for rule in rules
+        ]
+    return NullPosterior(log_ratio, tuple(rules), log_integral)
 
 
-def _range(log_density: Callable[[np.ndarray], np.ndarray], center: float) -> tuple[float, float]:
-    """Ends of what the density does not exclude, seen on a grid that is finer at `center`."""
-    t = np.unique(
-        np.concatenate([np.linspace(*LOG_RANGE, 231), center + np.linspace(-1.5, 1.5, 201)])
-    )
-    t = t[(t >= LOG_RANGE[0]) & (t <= LOG_RANGE[1])]
-    values = log_density(t)
-    inside = np.flatnonzero(values > values.max() - _RANGE_DROP)
-    return float(t[max(inside[0] - 1, 0)]), float(t[min(inside[-1] + 1, len(t) - 1)])
+def integrate[T](
+    null: NullPosterior, n: int, at: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, T]]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, T, np.ndarray]]:
+    """Integrate the Bayes factors of n variants over h2, each with as many nodes as it needs.
+
+    Parameters
+    ----------
+    null : NullPosterior
+    n : int
+        Number of variants.
+    at : callable
+        For rows (v,) and points (F,) their log Bayes factors given h2 and the width of the
+        effect, plus the log prior of the width, (v, W, F), and anything else.
+
+    Yields
+    ------
+    rows : ndarray of int, shape (v,)
+        Some variants; those that need more nodes than a rule has come again.
+    log_bf : ndarray, shape (v,)
+        Their integrated log Bayes factors.
+    p : ndarray, shape (v, W, F)
+        Posterior probabilities of the widths and nodes.
+    more : T
+        What else `at` gave.
+    unsure : ndarray of bool, shape (v,)
+        Which of them no rule is good enough for.
+    """
+    for start in range(0, n, _CHUNK):
+        rows, before = np.arange(start, min(start + _CHUNK, n)), None
+        for number, rule in enumerate(null.rules):
+            joint, more = at(rows, rule.points)
+            joint += rule.log_weights
+            top = joint.max(axis=(1, 2), keepdims=True)
+            joint -= top
+            p = np.exp(joint, out=joint)
+            total = p.sum(axis=(1, 2), keepdims=True)
+            p /= total
+            log_bf = (top + np.log(total))[:, 0, 0]
+            if before is None:
+                last = np.abs(p.sum(axis=1) @ rule.last).max(axis=1)
+                unsure = ~(last <= _LAST)
+            else:
+                unsure = ~(np.abs(log_bf - before) <= _AGREE)
+            if null.ends is not None:
+                beyond = at(rows, null.ends.points)[0] + null.ends.log_weights
+                unsure |= ~(beyond.max(axis=(1, 2)) - log_bf <= _EDGE)
+            final = number + 1 == len(null.rules)
+            yield rows, log_bf, p, more, unsure & final
+            if not unsure.any():
+                break
+            rows, before = rows[unsure], log_bf[unsure]
 
 
-def _end_points(
-    data: likelihood.Rotated, prior: H2Prior, *, at_low: float, at_high: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """One point for all h2 below the range, one for all above: log ratio, log mass."""
-    reached = [at_low <= LOG_RANGE[0], at_high >= LOG_RANGE[1]]
-    if not any(reached):
-        return np.empty(0), np.empty(0)
-    h2 = 1 / (1 + np.exp(-np.array(LOG_RANGE)))
-    below = unit_density(prior.log_density).cdf(h2)
-    mass = np.array([below[0], 1 - below[1]])
-    with np.errstate(divide="ignore"):
-        log_mass = np.log(np.maximum(mass, 0)) + likelihood.integrated_loglik(data, h2)
-    return np.array(LOG_RANGE)[reached], log_mass[reached]
-
-
-@dataclass(frozen=True)
-class _Conjugate:
-    """Effect posteriors at nodes of h2, each array (v, W, G) for v variants and W widths.
+class _Conjugate(NamedTuple):
+    """Effect posteriors at nodes of h2, each array (v, W, F) for v variants and W widths.
 
     Attributes
     ----------
@@ -187,17 +221,21 @@ class _Conjugate:
 def _conjugate(
     a: np.ndarray, b: np.ndarray, Q: np.ndarray, width: np.ndarray, df: int
 ) -> _Conjugate:
-    """Effects given h2: a, b (v, G), Q (G,), prior variances over that of a unit, (v, W, G)."""
+    """Effects given h2: a, b (v, F), Q (F,), prior variances over that of a unit, (v, W, F)."""
     k = width * a[:, None, :]
-    shrink = k / (1 + k)
+    log_bf = np.log1p(k)
+    shrink = np.divide(k, 1 + k, out=k)
     share = np.minimum(shrink * (b * b / (a * Q))[:, None, :], 1 - 1e-15)
     log_rest = np.log1p(-share)
-    scale2 = (1 - share) * (shrink * (Q / (df * a))[:, None, :])
+    log_bf += df * log_rest
+    log_bf *= -0.5
+    # Of Student's t with df degrees of freedom, t^2 / df is share / (1 - share).
+    z = np.copysign(normal_deviate_of_log(-log_rest, df), b[:, None, :])
+    variance = np.subtract(1, share, out=share)
+    variance *= shrink
+    variance *= (Q / ((df - 2) * a))[:, None, :] if df > 2 else np.inf
     mean = shrink * (b / a)[:, None, :]
-    variance = scale2 * (df / (df - 2) if df > 2 else np.inf)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = normal_deviate(np.nan_to_num(mean / np.sqrt(scale2)), df)
-    return _Conjugate(-0.5 * (np.log1p(k) + df * log_rest), mean, variance, z)
+    return _Conjugate(log_bf, mean, variance, z)
 
 
 def columns(
@@ -214,7 +252,7 @@ def columns(
     Parameters
     ----------
     null : NullPosterior
-        Its nodes are those of the statistics.
+        Its log ratios are those of the statistics.
     a, b : ndarray, shape (v, G)
         x'Px and x'Py with weights 1 / (r s + 1).
     Q : ndarray, shape (G,)
@@ -231,46 +269,34 @@ def columns(
     dict of ndarray, shape (v,)
         log10_bf, post_mean, post_sd, lfsr.
     ndarray of bool, shape (v,)
-        Variants with mass beyond the range.
+        Variants for which no rule is good enough.
     """
     found = {name: np.empty(len(a)) for name in COLUMNS}
-    beyond = np.zeros(len(a), dtype=bool)
+    again = np.zeros(len(a), dtype=bool)
     to_total = 1 + np.exp(null.log_ratio)
-    for start in range(0, len(a), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        at = _conjugate(a[rows], b[rows], Q, width[rows, :, None] * to_total, df)
-        joint = at.log_bf @ null.to_points + null.log_weights + log_prior[:, None]
-        top = joint.max(axis=(1, 2), keepdims=True)
-        beyond[rows] = outside_range(null, joint)
-        p = np.exp(joint - top)
-        total = p.sum(axis=(1, 2), keepdims=True)
-        p /= total
-        found["log10_bf"][rows] = (top + np.log(total))[:, 0, 0] / _LN10
-        # Moments are linear: the points' probabilities are carried back to the nodes.
-        at_nodes = p @ null.to_points.T
-        heavy = (p > _NEGLIGIBLE).any(axis=(0, 1))
-        moments = _moments(at_nodes, at, p[..., heavy], at.z @ null.to_points[:, heavy])
-        for name, values in moments.items():
+
+    def at(rows: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, _Conjugate]:
+        here = np.ix_(rows, points)
+        scaled = width[rows, :, None] * to_total[points]
+        effects = _conjugate(a[here], b[here], Q[points], scaled, df)
+        return effects.log_bf + log_prior[:, None], effects
+
+    for rows, log_bf, p, effects, unsure in integrate(null, len(a), at):
+        again[rows] = unsure
+        found["log10_bf"][rows] = log_bf / _LN10
+        for name, values in _moments(p, effects).items():
             found[name][rows] = values
-    return found, beyond
+    return found, again
 
 
-def outside_range(null: NullPosterior, log_joint: np.ndarray) -> np.ndarray:
-    """Which variants have mass beyond the range, from log p (v, W, F) at its points: (v,)."""
-    top = log_joint.max(axis=(1, 2), keepdims=True)
-    return (log_joint[..., null.ends] - top > _EDGE).any(axis=(1, 2))
-
-
-def _moments(
-    p: np.ndarray, at: _Conjugate, p_points: np.ndarray, z: np.ndarray
-) -> dict[str, np.ndarray]:
+def _moments(p: np.ndarray, at: _Conjugate) -> dict[str, np.ndarray]:
     """Mean, sd and local false sign rate of mixtures of effects."""
     from scipy.special import ndtr
 
-    mean = (p * at.mean).sum(axis=(1, 2))
-    second = (p * (at.variance + at.mean**2)).sum(axis=(1, 2))
+    mean = np.einsum("vwf,vwf->v", p, at.mean)
+    second = np.einsum("vwf,vwf->v", p, at.variance + at.mean * at.mean)
     sign = np.where(mean < 0, -1.0, 1.0)[:, None, None]
-    wrong = (p_points * ndtr(-sign * z)).sum(axis=(1, 2))
+    wrong = np.einsum("vwf,vwf->v", p, ndtr(-sign * at.z))
     return {
         "post_mean": mean,
         "post_sd": np.sqrt(np.maximum(second - mean**2, 0)),
@@ -314,4 +340,4 @@ def adaptive_columns(
     p = np.exp(by_width - np.logaddexp.reduce(by_width, axis=1, keepdims=True))
     p = p * np.append(density.weights * (1 - density.mass_at_0), density.mass_at_0)
     found = {"log10_bf": (density.log_integral - log_null) / _LN10}
-    return found | {name: float(v[0]) for name, v in _moments(p, at, p, at.z).items()}
+    return found | {name: float(v[0]) for name, v in _moments(p, at).items()}

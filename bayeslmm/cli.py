@@ -635,6 +635,152 @@ def finemap(
     typer.echo("\n" + summary)
 
 
+@app.command(short_help="Variants associated given each other, step by step.")
+def stepwise(
+    bfile: Annotated[str, typer.Argument(metavar="BFILE", help="Prefix of .bed, .bim and .fam.")],
+    pheno: Pheno,
+    formula: Formula,
+    out: Folder,
+    grm: Grm = None,
+    basis: Basis = None,
+    background: Annotated[
+        str, typer.Option(help="Relatedness behind a variant, as in bayeslmm scan.")
+    ] = "all",
+    test: Annotated[str, typer.Option(help="wald, lrt, score or p3d.")] = "wald",
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Largest p of a variant that is added; 0.05 / variants by default."),
+    ] = None,
+    region: Annotated[
+        str | None, typer.Option(help="Search there only: 17 or 17:30000000-38000000.")
+    ] = None,
+    max_steps: Annotated[int, typer.Option(min=1, help="Add at most so many variants.")] = 20,
+    id: Id = None,
+    missing: Missing = "error",
+    scale: Scale = None,
+    maf: Maf = None,
+    max_missing: MaxMissing = None,
+    float64: Annotated[
+        bool, typer.Option("--float64", help="Double precision: about half as fast.")
+    ] = False,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Which variants are associated given each other: the best one joins the covariates, again.
+
+    The scan is repeated with the best variant as a covariate until none is significant. Variants
+    are not taken out again: see the p-values given all others.
+
+    \b
+    Example:
+      bayeslmm stepwise cohort --pheno traits.tsv --formula "height ~ sex" --region 17 \\
+                        --out steps_17
+
+    \b
+    Writes to the folder --out, with the trait's name in the file's:
+      summary.txt              the variants, and why the search stopped; also printed
+      stepwise_TRAIT.tsv       each with beta, SE and p alone, when added, and given all others
+      samples_TRAIT.tsv        every sample: kept, or the reason why not
+      provenance.json          versions, parameters, checksums of the input
+    """
+    from bayeslmm import commands_search
+
+    summary = commands_search.stepwise(
+        bfile,
+        grm=grm,
+        basis=basis,
+        pheno=pheno,
+        id=id,
+        formulas=formula,
+        out=out,
+        test=test,
+        threshold=threshold,
+        region=region,
+        max_steps=max_steps,
+        background=background,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+        float64=float64,
+        overwrite=overwrite,
+        threads=threads,
+    )
+    typer.echo("\n" + summary)
+
+
+@app.command(short_help="The p-value that null phenotypes reach by chance.")
+def threshold(
+    bfile: Annotated[str, typer.Argument(metavar="BFILE", help="Prefix of .bed, .bim and .fam.")],
+    pheno: Pheno,
+    formula: Formula,
+    out: Folder,
+    grm: Grm = None,
+    basis: Basis = None,
+    alpha: Annotated[
+        float, typer.Option(help="Share of null phenotypes that may reach it anywhere.")
+    ] = 0.05,
+    replicates: Annotated[int, typer.Option(min=1, help="Number of null phenotypes.")] = 1000,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="simulate (from the fitted model), or permute (decorrelated residuals, for "
+            "phenotypes that are not normal)."
+        ),
+    ] = "simulate",
+    seed: Seed = None,
+    region: Annotated[
+        str | None, typer.Option(help="For tests there only: 17 or 17:30000000-38000000.")
+    ] = None,
+    id: Id = None,
+    missing: Missing = "error",
+    scale: Scale = None,
+    maf: Maf = None,
+    max_missing: MaxMissing = None,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Where genome-wide significance begins, for these samples, variants and this relatedness.
+
+    Null phenotypes are scanned all at once; neighbouring variants are correlated, so that the
+    threshold is milder than Bonferroni's.
+
+    \b
+    Example:
+      bayeslmm threshold cohort --pheno traits.tsv --formula "height ~ sex" --seed 1 --out limit
+
+    \b
+    Writes to the folder --out, with the trait's name in the file's:
+      summary.txt  threshold.tsv   the p-value, its 95% interval, effective number of tests
+      null_min_p_TRAIT.tsv         smallest p of each null phenotype
+      samples_TRAIT.tsv            every sample: kept, or the reason why not
+      provenance.json              versions, parameters, checksums of the input
+    """
+    from bayeslmm import commands_search
+
+    summary = commands_search.threshold(
+        bfile,
+        grm=grm,
+        basis=basis,
+        pheno=pheno,
+        id=id,
+        formulas=formula,
+        out=out,
+        alpha=alpha,
+        replicates=replicates,
+        method=method,
+        seed=seed,
+        region=region,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+        overwrite=overwrite,
+        threads=threads,
+    )
+    typer.echo("\n" + summary)
+
+
 @app.command(short_help="Draws from the posterior by NUTS; joint SNP effects.")
 def sample(
     pheno: Pheno,

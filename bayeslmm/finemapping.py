@@ -23,7 +23,7 @@ from bayeslmm.effects import LARGEST_K, SpikeSlabPosterior, snp_terms
 from bayeslmm.errors import InputError, listing
 from bayeslmm.priors import SpikeSlab
 from bayeslmm.provenance import provenance
-from bayeslmm.quadrature import UnitDensity, unit_density
+from bayeslmm.quadrature import UnitDensity, gauss_rule, unit_density
 from bayeslmm.single_effects import (
     MAX_SWEEPS,
     EffectsFit,
@@ -47,31 +47,6 @@ _COLLINEAR = 1e-9
 
 
 # -- over h2 ----------------------------------------------------------------------------------
-
-
-def gauss_rule(density: UnitDensity, nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights, shape (nodes,) each, exact for polynomials under a density.
-
-    Lanczos' recurrence for the continuous part at its quadrature nodes, and the eigenvalues
-    of the matrix of recurrence coefficients (Golub & Welsch 1969, Math Comp 23:221).
-    """
-    x, w = density.x, density.weights / density.weights.sum()
-    center = float(w @ x)
-    scale = float(np.sqrt(w @ (x - center) ** 2))
-    t = (x - center) / scale
-    q = np.zeros((nodes, len(t)))
-    q[0] = np.sqrt(w)
-    diagonal, off = np.empty(nodes), np.empty(nodes - 1)
-    for i in range(nodes):
-        v = t * q[i]
-        diagonal[i] = v @ q[i]
-        if i + 1 < nodes:
-            for _ in range(2):  # twice is enough to keep them orthogonal
-                v -= q[: i + 1].T @ (q[: i + 1] @ v)
-            off[i] = np.linalg.norm(v)
-            q[i + 1] = v / off[i]
-    values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1))
-    return np.clip(center + scale * values, 0, 1), vectors[0] ** 2
 
 
 class _Region:
@@ -109,7 +84,7 @@ class _Region:
             if abs(density.mean - before.mean) < 0.3 * density.sd:
                 break
             center = self.fit(density.mean, center.effects)
-        h2, weights = gauss_rule(density, number)
+        h2, weights, _ = gauss_rule(density.x, density.weights, number)
         order = np.argsort(np.abs(h2 - density.mean))
         fits: dict[int, EffectsFit] = {}
         for i in order:

@@ -7,8 +7,10 @@ weights; between Chebyshev nodes they are interpolated, for they are smooth in l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +21,12 @@ HALF_WIDTH = 1.5
 NODES = 12
 # A variant of whose sum of squares the covariates leave less than this share is not tested.
 COLLINEAR = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-9}
+# Relative error of weights that are combined from few.
+_SKELETON_ERROR = {np.dtype(np.float32): 2e-8, np.dtype(np.float64): 1e-11}
+# Eigenvalues that stand for all while those few are chosen.
+_REPRESENTATIVES = 300
+# Numbers of a piece of a block: they stay in the processor's cache.
+_CACHED = 2**19
 _TRIAL = np.linspace(-1, 1, 25)
 
 
@@ -73,23 +81,17 @@ def cardinal(t: np.ndarray, nodes: int = NODES) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Weights:
-    """Columns of the stacked product for G values of the variance ratio.
+    """A null model at G values of the variance ratio, and what variants are multiplied with.
 
     Attributes
     ----------
     log_ratio : ndarray, shape (G,)
         Logs of the ratio r.
-    square : ndarray, shape (n, G)
-        w, to be multiplied with x squared.
-    linear : ndarray, shape (n, G (1 + k))
-        P y for each node, then w C L^-T for each, k adjusting covariates.
     Q, logdet, logdet_d : ndarray, shape (G,)
         y'Py, sum log(r s + 1) + log|A|, and sum log(r s + 1).
     """
 
     log_ratio: np.ndarray
-    square: np.ndarray
-    linear: np.ndarray
     Q: np.ndarray
     logdet: np.ndarray
     logdet_d: np.ndarray
@@ -99,44 +101,249 @@ class Weights:
         """Number of nodes."""
         return len(self.log_ratio)
 
+    def products(self, x: np.ndarray) -> Products:
+        """Products of rotated variants in rows, (v, n), with all that is multiplied."""
+        raise NotImplementedError
+
+    def at_nodes(self, products: Products) -> tuple[np.ndarray, np.ndarray]:
+        """a and b of variants at the nodes, from their products: two arrays (v, G), float64."""
+        raise NotImplementedError
+
     def statistics(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """a and b for rotated variants in rows, shape (v, n): two arrays (v, G), float64."""
-        linear = (x @ self.linear).astype(np.float64)
-        b = linear[:, : self.G]
-        a = self._squares(x)
-        crossed = linear[:, self.G :].reshape(len(x), self.G, -1)
-        a -= np.einsum("vgk,vgk->vg", crossed, crossed)
-        return a, b
+        return self.at_nodes(self.products(x))
 
-    def _squares(self, x: np.ndarray) -> np.ndarray:
-        """x' V^-1 x, before covariates are taken out, (v, G)."""
-        return ((x * x) @ self.square).astype(np.float64)
+
+class Products(NamedTuple):
+    """Products of v variants, float64: x^2 with weights, x with the covariates, and with more."""
+
+    squares: np.ndarray
+    span: np.ndarray
+    linear: np.ndarray
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns that variants are multiplied with: one set for phenotypes of the same samples.
+
+    The weights of all nodes are combinations of those of a few (`skeleton`), in which the
+    products are made.
+
+    Attributes
+    ----------
+    square : ndarray, shape (n, k)
+        w at the skeleton's k ratios, to be multiplied with x squared.
+    linear : ndarray, shape (n, p)
+        The p covariates that variants are not centred on, then w C for each ratio, then w y for
+        each phenotype and ratio.
+    n_span : int
+        p.
+    """
+
+    square: np.ndarray
+    linear: np.ndarray
+    n_span: int
+
+    def products(self, x: np.ndarray) -> Products:
+        """Products of variants in rows, a few rows at a time, which stay in the cache."""
+        squares = np.empty((len(x), self.square.shape[1]))
+        linear = np.empty((len(x), self.linear.shape[1]))
+        step = max(16, _CACHED // max(1, x.shape[1]))
+        buffer = np.empty((min(step, len(x)), x.shape[1]), dtype=x.dtype)
+        for start in range(0, len(x), step):
+            part = x[start : start + step]
+            linear[start : start + step] = part @ self.linear
+            square = np.multiply(part, part, out=buffer[: len(part)])
+            squares[start : start + step] = square @ self.square
+        return Products(squares, linear[:, : self.n_span], linear[:, self.n_span :])
+
+
+@dataclass(frozen=True)
+class StackedWeights(Weights):
+    """Nodes on an eigenbasis.
+
+    Attributes
+    ----------
+    data : Rotated
+        y and C.
+    first : int
+        Covariates before this one are orthogonal to all variants, at every node.
+    b, whiten : ndarray, shape (G, c) and (G, c, c)
+        Coefficients of the covariates, and inverses of the Cholesky factors of A.
+    columns : Columns
+        What variants are multiplied with.
+    between : ndarray, shape (k, G)
+        Takes products at the skeleton to the nodes.
+    combine : ndarray, shape (k (1 + p), G (1 + p))
+        Takes x'wy and x'wC at the skeleton to b, and to x'wC L^-T, at the nodes.
+    place : int
+        Which of the phenotypes of `columns` this is.
+    """
+
+    data: likelihood.Rotated
+    first: int
+    b: np.ndarray
+    whiten: np.ndarray
+    columns: Columns
+    between: np.ndarray
+    combine: np.ndarray
+    place: int
+
+    def products(self, x: np.ndarray) -> Products:
+        """Products of rotated variants in rows, (v, n), with all that is multiplied."""
+        return self.columns.products(x)
+
+    def at_nodes(self, products: Products) -> tuple[np.ndarray, np.ndarray]:
+        """a and b of variants at the nodes, from their products: two arrays (v, G), float64."""
+        v, k, G = len(products.squares), len(self.between), self.G
+        p = self.columns.n_span
+        own = slice(k * (p + self.place), k * (p + self.place + 1))
+        parts = [products.linear[:, own], products.linear[:, : k * p]]
+        both = np.hstack(parts) @ self.combine
+        a = products.squares @ self.between
+        crossed = both[:, G:].reshape(v, G, p)
+        a -= np.einsum("vgp,vgp->vg", crossed, crossed)
+        return a, both[:, :G]
+
+    def on(self, columns: Columns, between: np.ndarray, place: int) -> StackedWeights:
+        """The same nodes from the products with other columns."""
+        k, G = between.shape
+        p, first = columns.n_span, self.first
+        combine = np.zeros((1 + p, k, G, 1 + p))
+        combine[0, :, :, 0] = between
+        combine[1:, :, :, 0] = -between * self.b[:, first:].T[:, None, :]
+        inverse = self.whiten[:, first:, first:]  # (G, row of L^-1, column)
+        combine[1:, :, :, 1:] = np.einsum("kg,gij->jkgi", between, inverse)
+        # Rows: y at every ratio, then every ratio's covariates; columns: b, then node by node.
+        rows = np.concatenate(
+            [combine[:1].reshape(k, G, 1 + p), combine[1:].swapaxes(0, 1).reshape(k * p, G, 1 + p)]
+        )
+        flat = np.concatenate([rows[..., 0], rows[..., 1:].reshape(len(rows), G * p)], axis=1)
+        return replace(self, columns=columns, between=between, combine=flat, place=place)
 
 
 def stacked_weights(
     data: likelihood.Rotated, log_ratio: np.ndarray, *, skip_intercept: bool, dtype: np.dtype
-) -> Weights:
+) -> StackedWeights:
     """Weights for the given nodes; the intercept is skipped where variants are centred on it."""
     ratio = np.exp(log_ratio)
     h2 = ratio / (1 + ratio)
     t = likelihood.terms(data, h2)
-    G, n, c = len(ratio), data.n, data.C.shape[1]
-    w = 1 / (ratio[:, None] * data.s + 1)
-    Py = w * (data.y - t.b @ data.C.T)
     # terms() is for d = (1 - h2) (r s + 1): scale to the weights used here.
     unit = 1 - h2
-    first = 1 if skip_intercept else 0
-    whitened = np.linalg.solve(t.L, np.broadcast_to(data.C.T, (G, c, n)))
-    crossed = (whitened * w[:, None, :] / np.sqrt(unit)[:, None, None])[:, first:, :]
-    linear = np.concatenate([Py, crossed.reshape(G * (c - first), n)]).T
-    return Weights(
+    c = data.C.shape[1]
+    whiten = np.linalg.solve(t.L, np.broadcast_to(np.eye(c), t.L.shape))
+    whiten /= np.sqrt(unit)[:, None, None]
+    nothing = np.empty((0, 0))
+    alone = StackedWeights(
         log_ratio,
-        np.ascontiguousarray(w.T, dtype=dtype),
-        np.ascontiguousarray(linear, dtype=dtype),
         t.Q * unit,
         t.logdet - data.df * np.log(unit),
-        t.logdet_d - n * np.log(unit),
+        t.logdet_d - data.n * np.log(unit),
+        data,
+        int(skip_intercept),
+        t.b,
+        whiten,
+        Columns(nothing, nothing, 0),
+        nothing,
+        nothing,
+        0,
     )
+    return sharing([alone], dtype)[0]
+
+
+def sharing(weights: Sequence[StackedWeights], dtype: np.dtype) -> list[StackedWeights]:
+    """Null models of the same samples and covariates, with one set of columns for all."""
+    data, first = weights[0].data, weights[0].first
+    log_ratio = np.concatenate([one.log_ratio for one in weights])
+    chosen, between = skeleton(data.s, log_ratio, _SKELETON_ERROR[dtype])
+    w = 1 / (np.exp(log_ratio[chosen]) * data.s[:, None] + 1)
+    C = data.C[:, first:]
+    weighted = [C, (w[:, :, None] * C[:, None, :]).reshape(data.n, -1)]
+    weighted += [w * one.data.y[:, None] for one in weights]
+    columns = Columns(
+        np.ascontiguousarray(w, dtype=dtype),
+        np.ascontiguousarray(np.hstack(weighted), dtype=dtype),
+        C.shape[1],
+    )
+    ends = np.cumsum([one.G for one in weights])[:-1]
+    own = np.split(between, ends, axis=1)
+    return [one.on(columns, own[i], i) for i, one in enumerate(weights)]
+
+
+def skeleton(s: np.ndarray, log_ratio: np.ndarray, error: float) -> tuple[np.ndarray, np.ndarray]:
+    """A few of the ratios whose weights 1 / (r s + 1) combine to those of all.
+
+    How many it takes depends on how far the eigenvalues s are spread: for unrelated people,
+    whose eigenvalues are all near 1, a handful serve every ratio.
+
+    Parameters
+    ----------
+    s : ndarray, shape (n,)
+        Eigenvalues, not negative.
+    log_ratio : ndarray, shape (G,)
+        Logs of the ratios; -inf is a ratio of 0.
+    error : float
+        Largest relative error of any weight.
+
+    Returns
+    -------
+    chosen : ndarray of int, shape (k,)
+        Positions of the few.
+    between : ndarray, shape (k, G)
+        Their coefficients for each ratio.
+
+    References
+    ----------
+    Cheng H et al. (2005). On the compression of low rank matrices. SIAM J Sci Comput 26:1389.
+    (The interpolative decomposition, here for relative errors.)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> chosen, between = skeleton(np.linspace(0.8, 1.2, 50), np.linspace(-8, 8, 60), 1e-8)
+    >>> between.shape
+    (8, 60)
+    """
+    from scipy.linalg import qr, solve_triangular
+
+    values, position = np.unique(log_ratio, return_inverse=True)
+    ratio = np.exp(values)
+    ordered = np.sort(s)
+    if len(s) > _REPRESENTATIVES:
+        ordered = ordered[np.linspace(0, len(s) - 1, _REPRESENTATIVES).round().astype(int)]
+    for eigenvalues in (ordered, s):
+        log_w = -np.log1p(ratio * eigenvalues[:, None])
+        # Rows and columns of one size: errors are to be small relative to every weight.
+        columns = log_w.mean(axis=0)
+        scaled = np.exp(log_w - columns - (log_w - columns).mean(axis=1, keepdims=True))
+        R, order = qr(scaled, mode="r", pivoting=True)
+        pivots = np.abs(np.diagonal(R))
+        most = len(pivots)
+        for k in range(max(1, int((pivots > error * pivots[0]).sum()) - 2), most):
+            between = np.empty((k, len(values)))
+            between[:, order] = solve_triangular(R[:k, :k], R[:k])
+            between *= np.exp(columns) / np.exp(columns[order[:k], None])
+            if _worst(eigenvalues, ratio, order[:k], between) > error:
+                continue
+            if _worst(s, ratio, order[:k], between) <= 3 * error:
+                return position_of(order[:k], position), between[:, position]
+            break
+    everything = np.arange(len(values))
+    return position_of(everything, position), np.eye(len(values))[:, position]
+
+
+def _worst(s: np.ndarray, ratio: np.ndarray, chosen: np.ndarray, between: np.ndarray) -> float:
+    """Largest relative error of weights that are combined from the chosen ones."""
+    w = 1 / (ratio * s[:, None] + 1)
+    return float(np.abs(w[:, chosen] @ between / w - 1).max())
+
+
+def position_of(values: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    """Where each of some unique values first stands, from the inverse that `np.unique` gives."""
+    first = np.full(inverse.max() + 1, len(inverse))
+    np.minimum.at(first, inverse, np.arange(len(inverse)))
+    return first[values]
 
 
 def maximise_on_nodes(values: np.ndarray, top: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

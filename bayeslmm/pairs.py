@@ -31,12 +31,12 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm import likelihood
-from bayeslmm.bayes_factors import LOG_RANGE, outside_range
+from bayeslmm.bayes_factors import LOG_RANGE, integrate
 from bayeslmm.codings import dominance_deviation
 from bayeslmm.effects import snp_terms
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import CenteredBlock
-from bayeslmm.nodes import COLLINEAR, Weights, cardinal, maximise_on_nodes
+from bayeslmm.nodes import COLLINEAR, Products, Weights, cardinal, maximise_on_nodes
 from bayeslmm.quadrature import unit_density
 from bayeslmm.tails import log10_p_f, log10_p_f2
 
@@ -264,7 +264,7 @@ class _Pair:
         """At some of the nodes."""
         return _Pair(*(v[:, nodes] for v in (self.xx, self.xz, self.zz, self.xy, self.zy)))
 
-    def rows(self, rows: slice) -> _Pair:
+    def rows(self, rows: np.ndarray) -> _Pair:
         """Of some of the variants."""
         return _Pair(*(v[rows] for v in (self.xx, self.xz, self.zz, self.xy, self.zy)))
 
@@ -366,7 +366,12 @@ class PairScanner:
         one = self.one
         return Terms(one.rotate(x), one.rotate(z), along, scale, sum_sq, testable, estimable)
 
-    def test(self, block: CenteredBlock, terms: Terms) -> dict[str, np.ndarray]:
+    def products(self, terms: Terms) -> None:
+        """Nothing is shared: a scan of two terms is of one phenotype."""
+
+    def test(
+        self, block: CenteredBlock, terms: Terms, products: Products | None = None
+    ) -> dict[str, np.ndarray]:
         """Columns of the table for a block of variants, NaN where there is no test."""
         one = self.one
         pair = terms.statistics(one.weights)
@@ -458,23 +463,19 @@ class PairScanner:
         )
         log_p = np.log(one.effect_prior.probabilities)
         log_prior = np.add.outer(log_p, log_p).ravel()
-        at = pair.at(one.panels)
-        Q, to_total = one.weights.Q[one.panels], 1 + np.exp(null.log_ratio)
+        here = pair.at(one.integrated)
+        Q, to_total = one.weights.Q[one.integrated], 1 + np.exp(null.log_ratio)
         joint = np.empty(len(width))
-        beyond = np.zeros(len(width), dtype=bool)
-        for start in range(0, len(width), _CHUNK):
-            rows = slice(start, start + _CHUNK)
-            log_bf = _log_bf(
-                at.rows(rows),
-                Q,
-                width[rows, :, None] * to_total,
-                width_2[rows, :, None] * to_total,
-                one.data.df,
-            )
-            log_joint = log_bf @ null.to_points + null.log_weights + log_prior[:, None]
-            beyond[rows] = outside_range(null, log_joint)
-            joint[rows] = np.logaddexp.reduce(log_joint, axis=(1, 2))
-        for j in np.flatnonzero(beyond & terms.estimable):
+        again = np.zeros(len(width), dtype=bool)
+
+        def at(rows: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, None]:
+            w, w_2 = (v[rows, :, None] * to_total[points] for v in (width, width_2))
+            log_bf = _log_bf(here.rows(rows).at(points), Q[points], w, w_2, one.data.df)
+            return log_bf + log_prior[:, None], None
+
+        for rows, log_bf, _, _, unsure in integrate(null, len(width), at):
+            joint[rows], again[rows] = log_bf, unsure
+        for j in np.flatnonzero(again & terms.estimable):
             joint[j] = self._integrate_again(terms, np.array([j]), width[j], width_2[j], log_prior)
         out["log10_bf"] = first["log10_bf"]
         out["log10_bf_joint"] = joint / _LN10

@@ -57,7 +57,12 @@ def log10_p_chi2(statistic: np.ndarray) -> np.ndarray:
 
 
 def normal_deviate(t: np.ndarray, df: float) -> np.ndarray:
-    """The z with the same tail as Student's t with `df` degrees of freedom.
+    """The z with the same tail as Student's t with `df` degrees of freedom."""
+    return np.copysign(normal_deviate_of_log(np.log1p(t * t / df), df), t)
+
+
+def normal_deviate_of_log(log_square: np.ndarray, df: float) -> np.ndarray:
+    """The same for t >= 0 that is given as log(1 + t^2 / df).
 
     An asymptotic expansion, good to 1e-8 from about 30 degrees of freedom, and many times
     faster than the incomplete beta function; below that the function itself is used.
@@ -69,10 +74,10 @@ def normal_deviate(t: np.ndarray, df: float) -> np.ndarray:
     if df < 30:
         from scipy.special import ndtri, stdtr
 
-        tail = ndtri(np.maximum(stdtr(df, -np.abs(t)), 1e-300))
-        return np.copysign(tail, t)
+        t = np.sqrt(df * np.expm1(log_square))
+        return -ndtri(np.maximum(stdtr(df, -t), 1e-300))
     a = df - 0.5
     b = 48 * a * a
-    w = a * np.log1p(t * t / df)
+    w = a * log_square
     inner = (((-0.4 * w - 3.3) * w - 24) * w - 85.5) / (0.8 * w * w + 100 + b)
-    return np.copysign(((inner + w + 3) / b + 1) * np.sqrt(w), t)
+    return ((inner + w + 3) / b + 1) * np.sqrt(w)

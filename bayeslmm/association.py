@@ -36,13 +36,10 @@ from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.nodes import (
     COLLINEAR,
     HALF_WIDTH,
-    Products,
-    StackedWeights,
     Weights,
     chebyshev,
     interpolate,
     maximise_on_nodes,
-    sharing,
     stacked_weights,
 )
 from bayeslmm.pairs import PairScanner, SecondTerm
@@ -146,11 +143,7 @@ class Scanner:
         """The same tests in the eigenbasis: these."""
         return self
 
-    def products(self, x: np.ndarray) -> Products:
-        """Products with a block's variants that scanners with shared weights share."""
-        return self.weights.products(x)
-
-    def _weights(self, nodes: np.ndarray) -> StackedWeights:
+    def _weights(self, nodes: np.ndarray) -> Weights:
         return stacked_weights(self.data, nodes, skip_intercept=self.skip, dtype=self.dtype)
 
     def _in_window(self, log_ratio: np.ndarray) -> np.ndarray:
@@ -173,15 +166,12 @@ class Scanner:
         """REML estimate of h2 under the null model."""
         return float(1 / (1 + np.exp(-self.reml)))
 
-    def test(
-        self, block: CenteredBlock, x: np.ndarray, products: Products | None = None
-    ) -> dict[str, np.ndarray]:
+    def test(self, block: CenteredBlock, x: np.ndarray) -> dict[str, np.ndarray]:
         """Columns of the table for a block of centred variants, NaN where there is no test.
 
-        x are the block's variants as `prepare` gives them; `products` are theirs if they are
-        made already, for another phenotype.
+        x are the block's variants as `prepare` gives them.
         """
-        products = self.products(x) if products is None else products
+        products = self.weights.products(x)
         a, b = self.weights.at_nodes(products)
         raw = block.sum_sq
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -587,13 +577,11 @@ def scan(
         second = seconds.get(group[0])
         accounts: list[dict[str, Any]] = []
         if background == "all":
-            scanners = [Scanner(models[name], chosen, kind, prior) for name in group]
-            share_products(scanners)
-            testers = [
-                _tester(scanner, models[name], second)
-                for name, scanner in zip(group, scanners, strict=True)
+            scanners = [
+                _tester(Scanner(models[name], chosen, kind, prior), models[name], second)
+                for name in group
             ]
-            found = run.all_variants(testers)
+            found = run.all_variants(scanners)
         else:
             found, accounts = _by_chromosome(first, run, chosen, prior, background, second)
         for name, columns in zip(group, found, strict=True):
@@ -641,21 +629,11 @@ def _tester(scanner: Scanner, model: LMM, second: SecondTerm | None) -> Scanner 
     return scanner if second is None else PairScanner(scanner, model, second)
 
 
-def share_products(scanners: Sequence[Scanner]) -> None:
-    """Let scanners of the same samples and covariates make one set of products for all."""
-    if len(scanners) > 1:
-        weights = [one.weights for one in scanners if isinstance(one.weights, StackedWeights)]
-        for scanner, shared in zip(scanners, sharing(weights, scanners[0].dtype), strict=True):
-            scanner.weights = shared
-
-
 def _sharing_a_rotation(models: Mapping[str, LMM]) -> list[list[str]]:
-    """Names of models with the same samples and covariates on the same basis, together."""
+    """Names of models with the same samples on the same basis, together."""
     groups: dict[Any, list[str]] = {}
     for name, model in models.items():
-        covariates = model.C.to_numpy().tobytes()
-        key = id(model.basis), tuple(model.ids), covariates
-        groups.setdefault(key, []).append(name)
+        groups.setdefault((id(model.basis), tuple(model.ids)), []).append(name)
     return list(groups.values())
 
 
@@ -728,8 +706,7 @@ class Run:
 
         def work(span: tuple[int, int]) -> tuple[CenteredBlock, list[dict[str, np.ndarray]]]:
             block, x = (self.kept or {}).get(span) or self._prepared(span, scanners[0])
-            products = scanners[0].products(x)
-            return block, [scanner.test(block, x, products) for scanner in scanners]
+            return block, [scanner.test(block, x) for scanner in scanners]
 
         m = genotypes.n_variants
         tables: list[dict[str, np.ndarray]] = [{} for _ in scanners]

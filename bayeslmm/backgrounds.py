@@ -443,10 +443,10 @@ class CholeskyScanner(Scanner):
         log_w = log_density + np.log(self.half_width * _POINT_WEIGHTS)
         log_integral = float(np.logaddexp.reduce(log_w))
         found = bayes_factors.rules_for(h2, np.exp(log_w - log_integral), log_integral)
-        # Next to an end: in half a percent of the range.
+        # Next to an end: in a twentieth of the range.
         ends = bayes_factors.Rule(
             len(found.log_ratio) + np.arange(2),
-            log_density[[0, -1]] - log_integral + np.log(self.half_width / 100),
+            log_density[[0, -1]] - log_integral + np.log(self.half_width / 10),
             np.zeros((2, 2)),
         )
         return replace(found, log_ratio=np.append(found.log_ratio, t[[0, -1]]), ends=ends)

@@ -97,7 +97,7 @@ def demo(*, out: Path, overwrite: bool, threads: int | None, show: Callable[[str
             f"All SNPs    {out / 'scan_cd8.tsv.gz'}",
             "Your turn   bayeslmm demo --files mice   (the mice as files, and what to try on them)",
         ]
-        _write_summary(folder, [*exact, "", *sampled])
+        write_summary(folder, [*exact, "", *sampled])
         parameters = {"formulas": [model.formula for model in models.values()]}
         write_provenance(
             folder / PROVENANCE, [], parameters, data=datasets.SHA256, seconds=clock.seconds
@@ -198,7 +198,7 @@ def grm(
         parameters = {"scale": scale, "maf": maf, "max_missing": max_missing, "chrom": chrom}
         write_provenance(
             Path(f"{aside}.json"),
-            _genotype_files(bfile),
+            genotype_files(bfile),
             parameters,
             grm=kernel.info | {"n_variants": kernel.n_variants, "n_samples": len(kernel.samples)},
             seconds=clock.seconds,
@@ -276,7 +276,7 @@ def h2(
             clock(f"{name}: decomposition for {len(model.y):,} samples")
         _write_heritability(folder, models, draws=draws, seed=seed)
         clock("REML, exact posterior, plots")
-        summary = _write_summary(folder, _heritability_lines(models))
+        summary = write_summary(folder, _heritability_lines(models))
         parameters = {
             **_sources(bfile, grm, basis, pheno, id),
             "formulas": formulas,
@@ -290,7 +290,7 @@ def h2(
             "max_missing": max_missing,
             "missing": missing,
         }
-        inputs = [str(pheno), *_kernel_files(bfile, grm, basis)]
+        inputs = [str(pheno), *kernel_files(bfile, grm, basis)]
         write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
     clock(f"written to {out}")
     return summary
@@ -426,7 +426,7 @@ def scan(
             _write_scan(folder, name, model, hits, tested, parquet=parquet, gap=locus_gap)
             lines += [*_scan_lines(name, model, hits, gap=locus_gap), ""]
         clock("plots and tables")
-        summary = _write_summary(folder, lines[:-1])
+        summary = write_summary(folder, lines[:-1])
         parameters = {
             **_sources(bfile, grm, basis, pheno, id),
             "formulas": formulas,
@@ -447,7 +447,7 @@ def scan(
             "missing": missing,
             "dtype": "float64" if float64 else "float32",
         }
-        inputs = [str(pheno), *_genotype_files(bfile), *_kernel_files(None, grm, basis)]
+        inputs = [str(pheno), *genotype_files(bfile), *kernel_files(None, grm, basis)]
         write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
     clock(f"written to {out}")
     return summary
@@ -510,7 +510,7 @@ def finemap(
             write_table(model.samples, folder / f"samples_{name}.tsv", index=True)
             plots.save(folder / f"finemap_{name}.png", plots.fine_mapping, found)
             lines += [*_finemap_lines(name, found), ""]
-        summary = _write_summary(folder, lines[:-1])
+        summary = write_summary(folder, lines[:-1])
         parameters = {
             "formulas": formulas,
             "region": region,
@@ -524,7 +524,7 @@ def finemap(
             "max_missing": max_missing,
             "missing": missing,
         }
-        inputs = [str(pheno), *_genotype_files(bfile), *_kernel_files(None, grm, basis)]
+        inputs = [str(pheno), *genotype_files(bfile), *kernel_files(None, grm, basis)]
         write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
     clock(f"written to {out}")
     return summary
@@ -628,7 +628,7 @@ def sample(
         clock(f"{draws * chains:,} draws")
         _write_sampled(folder, model, tree, hits, genotypes)
         clock("tables and plots")
-        summary = _write_summary(folder, _sampled_lines(model, tree, hits, told))
+        summary = write_summary(folder, _sampled_lines(model, tree, hits, told))
         parameters = {
             "formula": formula,
             "h2_prior": repr(h2_prior),
@@ -646,8 +646,8 @@ def sample(
             "missing": missing,
         }
         inputs = [str(pheno), *([str(scan)] if scan else [])]
-        inputs += _genotype_files(bfile) if bfile else []
-        inputs += _kernel_files(None, grm, basis)
+        inputs += genotype_files(bfile) if bfile else []
+        inputs += kernel_files(None, grm, basis)
         write_provenance(
             folder / PROVENANCE, inputs, parameters, warnings=told, seconds=clock.seconds
         )
@@ -725,7 +725,7 @@ def predict(
         if snp_effects:
             write_table(model.snp_effects(tree), folder / "snp_effects.tsv")
             clock("effects of all SNPs")
-        summary = _write_summary(folder, _predicted_lines(model, predictions, prob))
+        summary = write_summary(folder, _predicted_lines(model, predictions, prob))
         parameters = {
             "formula": formula,
             "h2_prior": repr(h2_prior),
@@ -737,9 +737,9 @@ def predict(
             "max_missing": max_missing,
             "missing": missing,
         }
-        inputs = [str(pheno), *_kernel_files(bfile, grm, basis)]
+        inputs = [str(pheno), *kernel_files(bfile, grm, basis)]
         inputs += [str(path) for path in (new_pheno, samples) if path is not None]
-        inputs += _genotype_files(new) if new is not None else []
+        inputs += genotype_files(new) if new is not None else []
         write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
     clock(f"written to {out}")
     return summary
@@ -953,14 +953,15 @@ def _read_ids(path: Path, kernel: GRM | Eigenbasis) -> list[str]:
     return ids
 
 
-def _genotype_files(bfile: str) -> list[str]:
+def genotype_files(bfile: str) -> list[str]:
+    """The files of a genotype source."""
     return [str(file) for file in locate(bfile).files]
 
 
-def _kernel_files(bfile: str | None, grm: str | None, basis: Path | None) -> list[str]:
+def kernel_files(bfile: str | None, grm: str | None, basis: Path | None) -> list[str]:
     """Files that identify a kernel: a basis' description holds the others' checksums."""
     if bfile is not None:
-        return _genotype_files(bfile)
+        return genotype_files(bfile)
     if basis is not None:
         return [str(basis / _BASIS)]
     if grm is None:
@@ -1135,7 +1136,8 @@ def _named_limits(table: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns={"low": "hdi95_low", "high": "hdi95_high"})
 
 
-def _write_summary(folder: Path, lines: list[str]) -> str:
+def write_summary(folder: Path, lines: list[str]) -> str:
+    """Write summary.txt; returns its text."""
     text = "\n".join(lines)
     (folder / "summary.txt").write_text(text + "\n")
     return text

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from bayeslmm.association import BACKGROUNDS
-from bayeslmm.commands import _bed_files, _kernel, _kernel_files, _selected, _write_summary
+from bayeslmm.commands import genotype_files, kernel_files, make_kernel, selected, write_summary
 from bayeslmm.errors import InputError
 from bayeslmm.genotypes import Genotypes, read_genotypes
 from bayeslmm.lmm import LMM
@@ -64,7 +64,7 @@ def stepwise(
         table = read_phenotypes(pheno, id=id)
         genotypes = read_genotypes(bfile)
         source = None if grm or basis else bfile
-        kernel = _kernel(
+        kernel = make_kernel(
             source, grm, basis, table, formulas, missing, scale, maf, max_missing, clock
         )
         lines: list[str] = []
@@ -72,7 +72,7 @@ def stepwise(
             model = LMM(formula, table, kernel, missing=missing)  # type: ignore[arg-type]
             found = search(
                 model,
-                _selected(genotypes, maf, max_missing, None, region, samples=model.ids),
+                selected(genotypes, maf, max_missing, None, region, samples=model.ids),
                 test=test,
                 threshold=threshold,
                 region=region,
@@ -85,7 +85,7 @@ def stepwise(
             write_table(found, folder / f"stepwise_{name}.tsv")
             write_table(model.samples, folder / f"samples_{name}.tsv", index=True)
             lines += [*_stepwise_lines(name, found), ""]
-        summary = _write_summary(folder, lines[:-1])
+        summary = write_summary(folder, lines[:-1])
         parameters = {
             "formulas": formulas,
             "test": test,
@@ -99,7 +99,7 @@ def stepwise(
             "missing": missing,
             "dtype": "float64" if float64 else "float32",
         }
-        inputs = [str(pheno), *_bed_files(bfile), *_kernel_files(None, grm, basis)]
+        inputs = [str(pheno), *genotype_files(bfile), *kernel_files(None, grm, basis)]
         write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
     clock(f"written to {out}")
     return summary
@@ -135,7 +135,7 @@ def threshold(
         table = read_phenotypes(pheno, id=id)
         genotypes: Genotypes = read_genotypes(bfile)
         source = None if grm or basis else bfile
-        kernel = _kernel(
+        kernel = make_kernel(
             source, grm, basis, table, formulas, missing, scale, maf, max_missing, clock
         )
         found: dict[str, Threshold] = {}
@@ -143,7 +143,7 @@ def threshold(
             model = LMM(formula, table, kernel, missing=missing)  # type: ignore[arg-type]
             found[name] = significance_threshold(
                 model,
-                _selected(genotypes, maf, max_missing, None, region, samples=model.ids),
+                selected(genotypes, maf, max_missing, None, region, samples=model.ids),
                 alpha=alpha,
                 replicates=replicates,
                 method=method,  # type: ignore[arg-type]
@@ -167,7 +167,7 @@ def threshold(
         ]
         write_table(pd.DataFrame(rows), folder / "threshold.tsv")
         lines = [f"## Significance threshold of {name}\n{one}" for name, one in found.items()]
-        summary = _write_summary(folder, lines)
+        summary = write_summary(folder, lines)
         parameters = {
             "formulas": formulas,
             "alpha": alpha,
@@ -180,7 +180,7 @@ def threshold(
             "max_missing": max_missing,
             "missing": missing,
         }
-        inputs = [str(pheno), *_bed_files(bfile), *_kernel_files(None, grm, basis)]
+        inputs = [str(pheno), *genotype_files(bfile), *kernel_files(None, grm, basis)]
         write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
     clock(f"written to {out}")
     return summary

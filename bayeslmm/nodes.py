@@ -7,8 +7,7 @@ weights; between Chebyshev nodes they are interpolated, for they are smooth in l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -25,6 +24,8 @@ COLLINEAR = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-9}
 _SKELETON_ERROR = {np.dtype(np.float32): 2e-8, np.dtype(np.float64): 1e-11}
 # Eigenvalues that stand for all while those few are chosen.
 _REPRESENTATIVES = 300
+# With fewer samples products cost next to nothing: every node has its own.
+_SMALL = 1000
 # Numbers of a piece of a block: they stay in the processor's cache.
 _CACHED = 2**19
 _TRIAL = np.linspace(-1, 1, 25)
@@ -115,7 +116,7 @@ class Weights:
 
 
 class Products(NamedTuple):
-    """Products of v variants, float64: x^2 with weights, x with the covariates, and with more."""
+    """Products of v variants, float64: x^2 with weights, x with covariates, and x with more."""
 
     squares: np.ndarray
     span: np.ndarray
@@ -123,29 +124,31 @@ class Products(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Columns that variants are multiplied with: one set for phenotypes of the same samples.
+class StackedWeights(Weights):
+    """Nodes on an eigenbasis.
 
-    The weights of all nodes are combinations of those of a few (`skeleton`), in which the
-    products are made.
+    The weights of all nodes are combinations of those of k ratios (`skeleton`), in which the
+    products with variants are made.
 
     Attributes
     ----------
     square : ndarray, shape (n, k)
-        w at the skeleton's k ratios, to be multiplied with x squared.
-    linear : ndarray, shape (n, p)
-        The p covariates that variants are not centred on, then w C for each ratio, then w y for
-        each phenotype and ratio.
-    n_span : int
-        p.
+        w at the k ratios, to be multiplied with x squared.
+    linear : ndarray, shape (n, p + k (1 + p))
+        The p covariates that variants are not centred on, then w y, then w C for each ratio.
+    between : ndarray, shape (k, G)
+        Takes products at the k ratios to the nodes.
+    combine : ndarray, shape (k (1 + p), G (1 + p))
+        Takes x'wy and x'wC at the k ratios to b, and to x'wC L^-T, at the nodes.
     """
 
     square: np.ndarray
     linear: np.ndarray
-    n_span: int
+    between: np.ndarray
+    combine: np.ndarray
 
     def products(self, x: np.ndarray) -> Products:
-        """Products of variants in rows, a few rows at a time, which stay in the cache."""
+        """Products of rotated variants in rows, a few at a time, which stay in the cache."""
         squares = np.empty((len(x), self.square.shape[1]))
         linear = np.empty((len(x), self.linear.shape[1]))
         step = max(16, _CACHED // max(1, x.shape[1]))
@@ -155,71 +158,18 @@ class Columns:
             linear[start : start + step] = part @ self.linear
             square = np.multiply(part, part, out=buffer[: len(part)])
             squares[start : start + step] = square @ self.square
-        return Products(squares, linear[:, : self.n_span], linear[:, self.n_span :])
-
-
-@dataclass(frozen=True)
-class StackedWeights(Weights):
-    """Nodes on an eigenbasis.
-
-    Attributes
-    ----------
-    data : Rotated
-        y and C.
-    first : int
-        Covariates before this one are orthogonal to all variants, at every node.
-    b, whiten : ndarray, shape (G, c) and (G, c, c)
-        Coefficients of the covariates, and inverses of the Cholesky factors of A.
-    columns : Columns
-        What variants are multiplied with.
-    between : ndarray, shape (k, G)
-        Takes products at the skeleton to the nodes.
-    combine : ndarray, shape (k (1 + p), G (1 + p))
-        Takes x'wy and x'wC at the skeleton to b, and to x'wC L^-T, at the nodes.
-    place : int
-        Which of the phenotypes of `columns` this is.
-    """
-
-    data: likelihood.Rotated
-    first: int
-    b: np.ndarray
-    whiten: np.ndarray
-    columns: Columns
-    between: np.ndarray
-    combine: np.ndarray
-    place: int
-
-    def products(self, x: np.ndarray) -> Products:
-        """Products of rotated variants in rows, (v, n), with all that is multiplied."""
-        return self.columns.products(x)
+        k = len(self.between)
+        p = (linear.shape[1] - k) // (1 + k)
+        return Products(squares, linear[:, :p], linear[:, p:])
 
     def at_nodes(self, products: Products) -> tuple[np.ndarray, np.ndarray]:
         """a and b of variants at the nodes, from their products: two arrays (v, G), float64."""
-        v, k, G = len(products.squares), len(self.between), self.G
-        p = self.columns.n_span
-        own = slice(k * (p + self.place), k * (p + self.place + 1))
-        parts = [products.linear[:, own], products.linear[:, : k * p]]
-        both = np.hstack(parts) @ self.combine
+        v, G = len(products.squares), self.G
+        both = products.linear @ self.combine
+        crossed = both[:, G:].reshape(v, G, products.span.shape[1])
         a = products.squares @ self.between
-        crossed = both[:, G:].reshape(v, G, p)
         a -= np.einsum("vgp,vgp->vg", crossed, crossed)
         return a, both[:, :G]
-
-    def on(self, columns: Columns, between: np.ndarray, place: int) -> StackedWeights:
-        """The same nodes from the products with other columns."""
-        k, G = between.shape
-        p, first = columns.n_span, self.first
-        combine = np.zeros((1 + p, k, G, 1 + p))
-        combine[0, :, :, 0] = between
-        combine[1:, :, :, 0] = -between * self.b[:, first:].T[:, None, :]
-        inverse = self.whiten[:, first:, first:]  # (G, row of L^-1, column)
-        combine[1:, :, :, 1:] = np.einsum("kg,gij->jkgi", between, inverse)
-        # Rows: y at every ratio, then every ratio's covariates; columns: b, then node by node.
-        rows = np.concatenate(
-            [combine[:1].reshape(k, G, 1 + p), combine[1:].swapaxes(0, 1).reshape(k * p, G, 1 + p)]
-        )
-        flat = np.concatenate([rows[..., 0], rows[..., 1:].reshape(len(rows), G * p)], axis=1)
-        return replace(self, columns=columns, between=between, combine=flat, place=place)
 
 
 def stacked_weights(
@@ -231,44 +181,33 @@ def stacked_weights(
     t = likelihood.terms(data, h2)
     # terms() is for d = (1 - h2) (r s + 1): scale to the weights used here.
     unit = 1 - h2
-    c = data.C.shape[1]
-    whiten = np.linalg.solve(t.L, np.broadcast_to(np.eye(c), t.L.shape))
-    whiten /= np.sqrt(unit)[:, None, None]
-    nothing = np.empty((0, 0))
-    alone = StackedWeights(
+    G, c = len(ratio), data.C.shape[1]
+    inverse = np.linalg.solve(t.L, np.broadcast_to(np.eye(c), t.L.shape))
+    inverse /= np.sqrt(unit)[:, None, None]
+    first = int(skip_intercept)
+    C, b, inverse = data.C[:, first:], t.b[:, first:], inverse[:, first:, first:]
+    if data.n < _SMALL:
+        chosen, between = np.arange(G), np.eye(G)
+    else:
+        chosen, between = skeleton(data.s, log_ratio, _SKELETON_ERROR[dtype])
+    k, p = len(chosen), c - first
+    w = 1 / (ratio[chosen] * data.s[:, None] + 1)
+    weighted = [C, w * data.y[:, None], (w[:, :, None] * C[:, None, :]).reshape(data.n, k * p)]
+    combine = np.zeros((k + k * p, G + G * p))
+    combine[:k, :G] = between
+    combine[k:, :G] = -(between[:, None, :] * b.T).reshape(k * p, G)
+    crossed = between[:, None, :, None] * inverse.transpose(2, 0, 1)
+    combine[k:, G:] = crossed.reshape(k * p, G * p)
+    return StackedWeights(
         log_ratio,
         t.Q * unit,
         t.logdet - data.df * np.log(unit),
         t.logdet_d - data.n * np.log(unit),
-        data,
-        int(skip_intercept),
-        t.b,
-        whiten,
-        Columns(nothing, nothing, 0),
-        nothing,
-        nothing,
-        0,
-    )
-    return sharing([alone], dtype)[0]
-
-
-def sharing(weights: Sequence[StackedWeights], dtype: np.dtype) -> list[StackedWeights]:
-    """Null models of the same samples and covariates, with one set of columns for all."""
-    data, first = weights[0].data, weights[0].first
-    log_ratio = np.concatenate([one.log_ratio for one in weights])
-    chosen, between = skeleton(data.s, log_ratio, _SKELETON_ERROR[dtype])
-    w = 1 / (np.exp(log_ratio[chosen]) * data.s[:, None] + 1)
-    C = data.C[:, first:]
-    weighted = [C, (w[:, :, None] * C[:, None, :]).reshape(data.n, -1)]
-    weighted += [w * one.data.y[:, None] for one in weights]
-    columns = Columns(
         np.ascontiguousarray(w, dtype=dtype),
         np.ascontiguousarray(np.hstack(weighted), dtype=dtype),
-        C.shape[1],
+        between,
+        combine,
     )
-    ends = np.cumsum([one.G for one in weights])[:-1]
-    own = np.split(between, ends, axis=1)
-    return [one.on(columns, own[i], i) for i, one in enumerate(weights)]
 
 
 def skeleton(s: np.ndarray, log_ratio: np.ndarray, error: float) -> tuple[np.ndarray, np.ndarray]:

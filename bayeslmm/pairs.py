@@ -36,7 +36,7 @@ from bayeslmm.codings import dominance_deviation
 from bayeslmm.effects import snp_terms
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import CenteredBlock
-from bayeslmm.nodes import COLLINEAR, Products, Weights, cardinal, maximise_on_nodes
+from bayeslmm.nodes import COLLINEAR, Weights, cardinal, maximise_on_nodes
 from bayeslmm.quadrature import unit_density
 from bayeslmm.tails import log10_p_f, log10_p_f2
 
@@ -366,12 +366,7 @@ class PairScanner:
         one = self.one
         return Terms(one.rotate(x), one.rotate(z), along, scale, sum_sq, testable, estimable)
 
-    def products(self, terms: Terms) -> None:
-        """Nothing is shared: a scan of two terms is of one phenotype."""
-
-    def test(
-        self, block: CenteredBlock, terms: Terms, products: Products | None = None
-    ) -> dict[str, np.ndarray]:
+    def test(self, block: CenteredBlock, terms: Terms) -> dict[str, np.ndarray]:
         """Columns of the table for a block of variants, NaN where there is no test."""
         one = self.one
         pair = terms.statistics(one.weights)

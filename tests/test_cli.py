@@ -293,6 +293,38 @@ def test_finemap_of_a_region(mice, tmp_path):
     assert {"finemap_cd8.png", "summary.txt", "provenance.json"} <= set(names(out))
 
 
+def test_stepwise_and_threshold(mice, pheno, tmp_path):
+    """The same numbers as from Python, in files and in words."""
+    model = ("--pheno", pheno, "--formula", "cd8 ~ sex", "--region", "17")
+    steps, limit = tmp_path / "steps", tmp_path / "limit"
+    printed = ok("stepwise", mice, *model, "--threshold", 1e-4, "--out", steps)
+    found = pd.read_csv(steps / "stepwise_cd8.tsv", sep="\t")
+    genotypes = bl.read_genotypes(mice)
+    lmm = bl.LMM("cd8 ~ sex", bl.read_phenotypes(pheno), bl.grm(genotypes))
+    expected = bl.stepwise(lmm, genotypes, region="17", threshold=1e-4)
+    assert len(found)
+    assert list(found.id) == list(expected.id)
+    assert np.allclose(found.neg_log10_p_joint, expected.neg_log10_p_joint, atol=1e-3)
+    assert f"1. {found.id[0]} (chromosome 17)" in printed
+    assert "no further variant has p <= 0.0001; the best one left is" in printed
+    options = ("--replicates", 200, "--seed", 1)
+    printed = ok("threshold", mice, *model, *options, "--out", limit)
+    table = pd.read_csv(limit / "threshold.tsv", sep="\t").iloc[0]
+    samples = genotypes.select(region="17")
+    again = bl.significance_threshold(lmm, samples, replicates=200, seed=1)
+    assert table.p == pytest.approx(again.p, rel=1e-3)
+    assert str(again)[:20] in printed
+    assert len(pd.read_csv(limit / "null_min_p_cd8.tsv")) == 200
+    assert {"samples_cd8.tsv", "summary.txt", "provenance.json"} <= set(names(limit))
+
+
+def test_stepwise_refuses_a_background_of_other_variants(mice, pheno, grm, tmp_path):
+    model = ("--pheno", pheno, "--formula", "cd8 ~ sex", "--out", tmp_path / "r", "--grm", grm)
+    assert "Leave out --grm and --basis" in refused(
+        "stepwise", mice, *model, "--background", "loco"
+    )
+
+
 def test_scan_of_an_interaction_in_a_region(mice, pheno, tmp_path):
     """Given a SNP of another chromosome, and the dominance of the same region."""
     out, region = tmp_path / "results", "17:30000000-38,000,000"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _CACHE_FRIENDLY = 2**18
 _CHECKED_AT_ONCE = 2**22  # dosages of an array of which a copy is made
+_NOT_AUTOSOMES = ("X", "Y", "XY", "PAR1", "PAR2", "M", "MT")
 
 
 @dataclass(frozen=True, eq=False)
@@ -472,6 +473,39 @@ class Genotypes:
     def dosage(self, start: int, stop: int, dtype: np.dtype | type = np.float64) -> np.ndarray:
         """Dosages of variants `start` to `stop`, one row each, shape (b, n), NaN for missing."""
         return as_float(self._read(start, stop), np.dtype(dtype))
+
+    def calls(self, start: int, stop: int) -> np.ndarray:
+        """Genotypes 0, 1, 2 of variants `start` to `stop`, `int8`, -9 missing, shape (b, n).
+
+        Raises
+        ------
+        InputError
+            If a dosage is none of them (imputed dosages).
+        """
+        raw = self._read(start, stop)
+        if raw.dtype == np.int8:
+            return raw
+        absent = np.isnan(raw)
+        called = np.rint(np.where(absent, MISSING, raw))
+        off = np.abs(called - raw) > 1e-3
+        if off.any():
+            j, i = np.argwhere(off)[0]
+            raise InputError(
+                f"{self.name}: called genotypes (0, 1, 2) are needed here, but variant "
+                f"'{self.variants.id.iloc[start + j]}' of sample '{self.samples.index[i]}' has "
+                f"dosage {raw[j, i]:.3g}. Use called genotypes."
+            )
+        return called.astype(np.int8)
+
+    def autosomal(self) -> Genotypes:
+        """The variants on autosomes: all but chromosomes X, Y, XY, PAR1, PAR2, M and MT.
+
+        A prefix "chr" and the case do not matter. Number codes (23 for the X of humans) are
+        taken as autosomes, as their meaning depends on the species.
+        """
+        labels = self.variants.chrom.str.upper().str.removeprefix("CHR")
+        outside = labels.isin(_NOT_AUTOSOMES).to_numpy()
+        return self.select(variants=~outside) if outside.any() else self
 
     def to_array(self) -> np.ndarray:
         """All dosages, shape (n, m), float64, NaN for missing."""

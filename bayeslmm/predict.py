@@ -92,16 +92,16 @@ def new_samples(model: LMM, genotypes: Genotypes) -> CrossKernel:
     alleles are matched by name: swapped ones are recoded, others refused.
     """
     grm = _kernel_grm(model)
-    training = _training_genotypes(grm)
-    aligned, flipped = _align(training, genotypes)
+    training = training_genotypes(grm)
+    aligned, flipped = align(training, genotypes)
     positions = training.samples.index.get_indexer(model.ids)
     n_new = genotypes.n_samples
     cross, k = np.zeros((n_new, len(model.ids))), np.zeros(n_new)
     for start, stop in training.block_ranges():
         block = training.centered_block(start, stop, np.float64)
-        factor = _factor(grm, block)
+        factor = kernel_factor(grm, block)
         Z = block.x[:, positions] * factor[:, None]
-        Z_new = _recode(aligned, flipped, start, stop, block.eaf) * factor[:, None]
+        Z_new = recode(aligned, flipped, start, stop, block.eaf) * factor[:, None]
         cross += Z_new.T @ Z
         k += (Z_new * Z_new).sum(axis=0)
     return CrossKernel(model, genotypes.samples.index, cross / grm.n_variants, k / grm.n_variants)
@@ -115,7 +115,7 @@ def snp_effects(model: LMM, tree: xr.DataTree) -> pd.DataFrame:
     SNP-BLUP equals GBLUP.
     """
     grm = _kernel_grm(model)
-    training = _training_genotypes(grm)
+    training = training_genotypes(grm)
     conditional = _conditional(model, tree)
     weights = np.zeros(len(model.ids))
     for part, residual, genetic, s2_e in conditional.pieces():
@@ -129,7 +129,7 @@ def snp_effects(model: LMM, tree: xr.DataTree) -> pd.DataFrame:
     effect, eaf = np.zeros(len(table)), np.zeros(len(table))
     for start, stop in training.block_ranges():
         block = training.centered_block(start, stop, np.float64)
-        factor = _factor(grm, block)
+        factor = kernel_factor(grm, block)
         effect[start:stop] = factor**2 * (block.x[:, positions] @ weights)
         eaf[start:stop] = block.eaf
     return table.assign(eaf=eaf, effect=effect)
@@ -256,10 +256,10 @@ def _kernel_grm(model: LMM) -> GRM:
 
 def kernel_genotypes(model: LMM) -> Genotypes:
     """The genotypes that a model's kernel was made of."""
-    return _training_genotypes(_kernel_grm(model))
+    return training_genotypes(_kernel_grm(model))
 
 
-def _training_genotypes(grm: GRM) -> Genotypes:
+def training_genotypes(grm: GRM) -> Genotypes:
     if grm.pair_counts is not None:
         raise InputError(
             "The kernel divides by each pair's common variants (pairwise=True): no effects of SNPs "
@@ -273,7 +273,7 @@ def _training_genotypes(grm: GRM) -> Genotypes:
     return grm.genotypes
 
 
-def _factor(grm: GRM, block: CenteredBlock) -> np.ndarray:
+def kernel_factor(grm: GRM, block: CenteredBlock) -> np.ndarray:
     """What turns centred dosages into those that the kernel was made of, shape (b,)."""
     factor = standardizing_factor(block, grm.scale)
     return (
@@ -281,7 +281,7 @@ def _factor(grm: GRM, block: CenteredBlock) -> np.ndarray:
     )
 
 
-def _align(training: Genotypes, new: Genotypes) -> tuple[Genotypes, np.ndarray]:
+def align(training: Genotypes, new: Genotypes) -> tuple[Genotypes, np.ndarray]:
     """New genotypes at the training variants, in their order, and which alleles are swapped."""
     old_table, new_table = training.variants, new.variants
     if new_table.id.duplicated().any():
@@ -309,7 +309,7 @@ def _align(training: Genotypes, new: Genotypes) -> tuple[Genotypes, np.ndarray]:
     return new._view(positions, None), swapped
 
 
-def _recode(
+def recode(
     genotypes: Genotypes, flipped: np.ndarray, start: int, stop: int, eaf: np.ndarray
 ) -> np.ndarray:
     """New dosages minus the training mean, missing at the mean, shape (b, a)."""

@@ -20,21 +20,25 @@ if TYPE_CHECKING:
     from bayeslmm.basis import Eigenbasis, eigenbasis, load_eigenbasis
     from bayeslmm.calibration import calibrate
     from bayeslmm.comparison import compare
+    from bayeslmm.confounding import Inflation, inflation
     from bayeslmm.designs import design, family_eigenvalues, unrelated_eigenvalues
     from bayeslmm.errors import InputError
     from bayeslmm.finemapping import FineMap, finemap
     from bayeslmm.genotypes import Genotypes, read_genotypes
     from bayeslmm.heritability import liability_h2
+    from bayeslmm.kinship import Relatives, relatives, unrelated
     from bayeslmm.lmm import LMM
     from bayeslmm.partition import IdentifiabilityWarning, PartitionedLMM
     from bayeslmm.pedigrees import Pedigree, pedigree
     from bayeslmm.phenotypes import read_phenotypes
+    from bayeslmm.quality import prune, sample_qc, variant_qc
     from bayeslmm.relatedness import GRM, grm, read_grm, write_gemma, write_grm
     from bayeslmm.repeated import RepeatedLMM
     from bayeslmm.residuals import check_residuals
     from bayeslmm.sampling import SamplingWarning, sample_model
     from bayeslmm.selection import stepwise
     from bayeslmm.simulate import SimulatedCohort, simulate_cohort
+    from bayeslmm.structure import PCA, pca
     from bayeslmm.thresholds import significance_threshold
     from bayeslmm.variant_sets import Partition, ld_bins, ld_scores, maf_bins, partition_grms
 
@@ -48,11 +52,14 @@ _HOME = {
     "GRM": "relatedness",
     "Genotypes": "genotypes",
     "IdentifiabilityWarning": "partition",
+    "Inflation": "confounding",
     "InputError": "errors",
     "LMM": "lmm",
+    "PCA": "structure",
     "Partition": "variant_sets",
     "PartitionedLMM": "partition",
     "Pedigree": "pedigrees",
+    "Relatives": "kinship",
     "RepeatedLMM": "repeated",
     "SamplingWarning": "sampling",
     "SimulatedCohort": "simulate",
@@ -64,6 +71,7 @@ _HOME = {
     "family_eigenvalues": "designs",
     "finemap": "finemapping",
     "grm": "relatedness",
+    "inflation": "confounding",
     "lambda_gc": "association",
     "ld_bins": "variant_sets",
     "ld_scores": "variant_sets",
@@ -71,16 +79,22 @@ _HOME = {
     "load_eigenbasis": "basis",
     "maf_bins": "variant_sets",
     "partition_grms": "variant_sets",
+    "pca": "structure",
     "pedigree": "pedigrees",
+    "prune": "quality",
     "read_genotypes": "genotypes",
     "read_grm": "relatedness",
     "read_phenotypes": "phenotypes",
+    "relatives": "kinship",
     "sample_model": "sampling",
+    "sample_qc": "quality",
     "scan": "association",
     "significance_threshold": "thresholds",
     "simulate_cohort": "simulate",
     "stepwise": "selection",
+    "unrelated": "kinship",
     "unrelated_eigenvalues": "designs",
+    "variant_qc": "quality",
     "write_gemma": "relatedness",
     "write_grm": "relatedness",
 }
@@ -89,14 +103,17 @@ _MODULES = ("datasets", "kernels", "plots", "priors", "transforms")
 __all__ = [
     "GRM",
     "LMM",
+    "PCA",
     "Eigenbasis",
     "FineMap",
     "Genotypes",
     "IdentifiabilityWarning",
+    "Inflation",
     "InputError",
     "Partition",
     "PartitionedLMM",
     "Pedigree",
+    "Relatives",
     "RepeatedLMM",
     "SamplingWarning",
     "SimulatedCohort",
@@ -109,6 +126,7 @@ __all__ = [
     "family_eigenvalues",
     "finemap",
     "grm",
+    "inflation",
     "kernels",
     "lambda_gc",
     "ld_bins",
@@ -117,19 +135,25 @@ __all__ = [
     "load_eigenbasis",
     "maf_bins",
     "partition_grms",
+    "pca",
     "pedigree",
     "plots",
     "priors",
+    "prune",
     "read_genotypes",
     "read_grm",
     "read_phenotypes",
+    "relatives",
     "sample_model",
+    "sample_qc",
     "scan",
     "significance_threshold",
     "simulate_cohort",
     "stepwise",
     "transforms",
+    "unrelated",
     "unrelated_eigenvalues",
+    "variant_qc",
     "write_gemma",
     "write_grm",
 ]

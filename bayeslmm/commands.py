@@ -24,7 +24,7 @@ from bayeslmm.genotype_files import locate
 from bayeslmm.genotypes import Genotypes, read_genotypes
 from bayeslmm.lmm import LMM
 from bayeslmm.loci import find_loci, lead_variants, parse_region, require_columns
-from bayeslmm.phenotypes import design_from_formula, read_phenotypes, relabel
+from bayeslmm.phenotypes import design_from_formula, read_phenotypes, relabel, without_pcs
 from bayeslmm.progress import blas_threads
 from bayeslmm.relatedness import GRM, read_grm, write_gemma, write_grm
 from bayeslmm.relatedness import grm as make_grm
@@ -400,7 +400,9 @@ def scan(
                 # Without kernel nothing else says who has genotypes.
                 data = table[table.index.isin(genotypes.samples.index)]
                 if not len(data):
-                    design_from_formula(formula, table, genotypes.samples.index, missing=missing)
+                    design_from_formula(
+                        without_pcs(formula), table, genotypes.samples.index, missing=missing
+                    )
             model = LMM(formula, data, kernel, missing=missing)  # type: ignore[arg-type]
             tested = selected(genotypes, maf, max_missing, chrom, region, samples=model.ids)
             conditions = None
@@ -919,7 +921,9 @@ def make_kernel(
         assert bfile is not None
         genotypes = read_genotypes(bfile)
         for formula in formulas:
-            design_from_formula(formula, table, genotypes.samples.index, missing=missing)
+            design_from_formula(
+                without_pcs(formula), table, genotypes.samples.index, missing=missing
+            )
         genotypes = selected(genotypes, maf, max_missing, None)
         kernel = make_grm(genotypes, scale=scale or "standardized")  # type: ignore[arg-type]
     clock(repr(kernel))

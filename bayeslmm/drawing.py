@@ -39,6 +39,9 @@ SIZES = {
     "miami": (10.0, 5.2),
     "relatedness": (6.4, 5.4),
     "variance_partition": (8.2, 1.2),
+    "pcs": (5.8, 4.6),
+    "relatives": (6.6, 4.6),
+    "inflation": (7.4, 4.6),
 }
 _PER_SNP, _TALLEST = 0.46, 30.0
 LOG_P = r"$-\log_{10}\,p$"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.errors import InputError, listing
+from bayeslmm.errors import InputError
 from bayeslmm.genotypes import MISSING, Genotypes, as_genotypes
 from bayeslmm.memory import available_memory, gigabytes, require_memory
 from bayeslmm.progress import log, map_ahead, track
@@ -70,7 +70,9 @@ class Relatives:
         ]
         lines += [f"  {degree:<17}{count:>12,}" for degree, count in self.counts.items()]
         if self.min_kinship is not None:
-            lines.append(f"  in the table: {len(self.pairs):,}, kinship > {self.min_kinship:.4g}")
+            lines.append(
+                f"  in the table: {len(self.pairs):,}, kinship from {self.min_kinship:.4g}"
+            )
         return "\n".join([*lines, ">"])
 
     def _repr_html_(self) -> str:
@@ -112,15 +114,15 @@ def relatives(
     A pair is called duplicate (or monozygotic twin) above 0.354, first degree above 0.177,
     second above 0.0884 and third above 0.0442 (KING's limits, 2 to the power of -1.5 ... -4.5).
     Parent and offspring share an allele everywhere, so IBS0 there is genotyping error only;
-    of full sibs a quarter of the genome shares nothing. The limit between them is half of
-    what sibs expect: an eighth of the mean of 2 p^2 (1-p)^2.
+    of full sibs a quarter of the genome shares nothing. The limit between them is a quarter
+    of what sibs expect: a sixteenth of the mean of 2 p^2 (1-p)^2.
 
     Parameters
     ----------
     genotypes : Genotypes, path or array (n, m)
         Called genotypes. Chromosomes X, Y and MT are left out. No pruning is needed.
     min_kinship : float, optional
-        Keep pairs above it; by default third-degree relatives and closer. None keeps
+        Keep pairs of at least this; by default third-degree relatives and closer. None keeps
         all n (n - 1) / 2 pairs.
     ibs0_limit : float, optional
         Share of IBS0 below which a first-degree pair is parent and offspring.
@@ -385,7 +387,7 @@ def _pairs_of(
             "lines and samples without genotypes; bl.sample_qc lists heterozygosity."
         )
     if min_kinship is not None:
-        inside &= kinship > min_kinship
+        inside &= kinship >= min_kinship
     i, j = np.nonzero(inside)
     n_both = n_snps[i, j]
     return pd.DataFrame(
@@ -406,9 +408,9 @@ def _no_pairs() -> pd.DataFrame:
 
 
 def _ibs0_limit(genotypes: Genotypes) -> float:
-    """Half of the share of IBS0 that full sibs expect, from allele frequencies."""
+    """A quarter of the share of IBS0 that full sibs expect, from allele frequencies."""
     p = genotypes.qc()["eaf"].to_numpy()
-    return float(np.nanmean(2 * (p * (1 - p)) ** 2) / 8)
+    return float(np.nanmean(2 * (p * (1 - p)) ** 2) / 16)
 
 
 # -- unrelated -----------------------------------------------------------------------------
@@ -588,7 +590,9 @@ def _improved(chosen: int, near: list[int]) -> int:
         for v in _bits(chosen):
             rest = chosen & ~(1 << v)
             freed = [u for u in _bits(near[v] & everything & ~chosen) if not near[u] & rest]
-            pair = next(((a, b) for a in freed for b in freed if a < b and not near[a] >> b & 1), None)
+            pair = next(
+                ((a, b) for a in freed for b in freed if a < b and not near[a] >> b & 1), None
+            )
             if pair:
                 chosen = rest | 1 << pair[0] | 1 << pair[1]
                 again = True

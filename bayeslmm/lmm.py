@@ -22,7 +22,9 @@ from bayeslmm.phenotypes import (
     Design,
     design_from_arrays,
     design_from_formula,
+    pcs_asked,
     read_phenotypes,
+    with_pcs,
 )
 from bayeslmm.priors import H2Prior, as_h2_prior
 from bayeslmm.provenance import provenance
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from bayeslmm.heritability import H2Report
     from bayeslmm.intervals import Nodes
     from bayeslmm.residuals import ResidualCheck
+    from bayeslmm.structure import PCA
 
 type Kernel = GRM | HasGRM | Eigenbasis | pd.DataFrame | np.ndarray
 _GRID = np.unique(np.concatenate([[0], np.geomspace(1e-6, 0.05, 12), np.linspace(0.06, 0.94, 45)]))
@@ -144,6 +147,10 @@ class LMM:
     kernels : mapping of str to kernel, optional
         Several kernels by name, instead of `kernel`: makes a `PartitionedLMM`, the model of as
         many variance components, and takes its options.
+    pcs : PCA or DataFrame, optional
+        What ``pcs(k)`` in the formula means, as in ``"cd8 ~ sex + pcs(10)"``: a `PCA`, or
+        a table with the columns PC1, PC2, ... by sample id. By default the components of
+        the kernel on *all* its samples, analysed or not (as plink and GCTA have them).
 
     Attributes
     ----------
@@ -203,6 +210,7 @@ class LMM:
         missing: Literal["error", "drop"] = "error",
         kernels: None = None,
         prior: None = None,
+        pcs: PCA | pd.DataFrame | None = None,
     ) -> None:
         if prior is not None:
             raise InputError("prior= is for several kernels; that of one kernel is h2_prior=.")
@@ -214,8 +222,21 @@ class LMM:
         labelled = self._kernel is not None and self._kernel.labelled
         if isinstance(formula, str):
             self.formula = formula
-            self._design = _design(formula, data, id, ids, labelled=labelled, missing=missing)
+            if pcs_asked(formula):
+                from bayeslmm.structure import components
+
+                pcs = components(self._kernel, pcs, pcs_asked(formula))
+            self._pcs = pcs
+            self._design = _design(
+                formula, data, id, ids, labelled=labelled, missing=missing, pcs=pcs
+            )
         else:
+            if pcs is not None:
+                raise InputError(
+                    "pcs is what pcs(k) in a formula means; with the phenotype as an array give "
+                    "the components as covariates."
+                )
+            self._pcs = None
             if isinstance(data, str | os.PathLike):
                 raise InputError("With the phenotype as an array, covariates are an array too.")
             self._design = design_from_arrays(
@@ -266,6 +287,11 @@ class LMM:
                 "bl.eigenbasis(grm, center=False), or keep the intercept."
             )
         return self._kernel.subset(self.ids)
+
+    @property
+    def pcs(self) -> PCA | pd.DataFrame | None:
+        """What pcs(k) in the formula stands for; None if it has none."""
+        return self._pcs
 
     @property
     def has_intercept(self) -> bool:
@@ -1047,6 +1073,10 @@ class LMM:
             cross = predict.kernel_samples(self, _sample_ids(samples))
             if "beta" in tree["posterior"]:
                 genotypes = predict.kernel_genotypes(self).select(samples=cross.ids)
+        if pcs_asked(self.formula) and not isinstance(data, np.ndarray):
+            from bayeslmm.structure import new_components
+
+            data = new_components(self._pcs, pcs_asked(self.formula), data, cross.ids, genotypes)
         C = self._new_covariates(data, cross.ids)
         table, _ = predict.predict(self, tree, cross, C, genotypes, prob=prob, seed=seed)
         return table
@@ -1201,6 +1231,7 @@ def _design(
     *,
     labelled: bool,
     missing: str,
+    pcs: PCA | pd.DataFrame | None = None,
 ) -> Design:
     if isinstance(data, str | os.PathLike):
         data, id = read_phenotypes(data, id=id), None
@@ -1225,7 +1256,12 @@ def _design(
             f"({len(data):,} rows) {'has none either' if anonymous else 'has'}; their order cannot "
             "be checked. Label the kernel: bl.GRM(matrix, samples=ids)."
         )
-    return design_from_formula(formula, data, kernel_ids, missing=missing)
+    if pcs_asked(formula):
+        from bayeslmm.structure import join_components
+
+        assert pcs is not None
+        data = join_components(formula, data, pcs)
+    return design_from_formula(with_pcs(formula), data, kernel_ids, missing=missing)
 
 
 def _conditionals_at(

@@ -21,6 +21,7 @@ from bayeslmm.files import existing
 
 # Names in a piece of Python in a formula: `quoted`, Q("quoted") or bare; not called, not a keyword.
 _NAMES = re.compile(r"`([^`]+)`|\bQ\(\s*['\"]([^'\"]+)['\"]|\b([^\W\d]\w*)\b(?!\s*(?:\(|=(?!=)))")
+_PCS = re.compile(r"\bpcs\(\s*(\d+)\s*\)")
 MISSING_CODES = ("", "NA", "NaN", "nan", "N/A", ".", "-9")
 
 
@@ -258,6 +259,44 @@ def _place(column: pd.Series, path: Path, wrong: np.ndarray) -> str:
 # -- from a formula, or from arrays, to y and C -----------------------------------------------
 
 
+def pcs_asked(formula: str) -> int:
+    """How many principal components a formula asks for: the largest k of its pcs(k), or 0.
+
+    Examples
+    --------
+    >>> pcs_asked("cd8 ~ sex + pcs(10)")
+    10
+    """
+    return max((int(k) for k in _PCS.findall(formula)), default=0)
+
+
+def with_pcs(formula: str) -> str:
+    """The formula with columns PC1, PC2, ... in the place of pcs(k).
+
+    Examples
+    --------
+    >>> with_pcs("cd8 ~ sex + pcs(2)")
+    'cd8 ~ sex + (PC1 + PC2)'
+    """
+    return _PCS.sub(lambda found: f"({' + '.join(pc_names(int(found[1])))})", formula)
+
+
+def without_pcs(formula: str) -> str:
+    """The formula with the constant in the place of pcs(k), to check the rest of it.
+
+    Examples
+    --------
+    >>> without_pcs("cd8 ~ sex + pcs(2)")
+    'cd8 ~ sex + 1'
+    """
+    return _PCS.sub("1", formula)
+
+
+def pc_names(k: int) -> list[str]:
+    """Names of the first k principal components: PC1, PC2, ..."""
+    return [f"PC{j + 1}" for j in range(k)]
+
+
 def design_from_formula(
     formula: str, data: pd.DataFrame, kernel_ids: pd.Index | None, *, missing: str = "error"
 ) -> Design:
@@ -283,6 +322,11 @@ def design_from_formula(
         when no sample is left.
     """
     _check_missing(missing)
+    if pcs_asked(formula):
+        raise InputError(
+            f"Formula '{formula}': pcs(k) is known to bl.LMM only. Elsewhere join the columns of "
+            "bl.pca(...).scores to the table and name them, as in PC1 + PC2."
+        )
     from formulaic import Formula
     from formulaic.errors import DataMismatchWarning, FormulaicError
 

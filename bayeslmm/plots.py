@@ -48,6 +48,7 @@ from bayeslmm.drawing import (
 from bayeslmm.errors import InputError
 from bayeslmm.loci import find_loci, neg_log10_p, placed_positions
 from bayeslmm.plots_genome import miami, regional, relatedness, variance_partition
+from bayeslmm.plots_structure import inflation, pcs, relatives
 from bayeslmm.tables import snp_effects
 
 __all__ = [
@@ -58,13 +59,16 @@ __all__ = [
     "fine_mapping",
     "h2",
     "h2_report",
+    "inflation",
     "manhattan",
     "miami",
+    "pcs",
     "prior_predictive",
     "prior_table",
     "qq",
     "regional",
     "relatedness",
+    "relatives",
     "residuals",
     "save",
     "variance_partition",

@@ -260,6 +260,7 @@ def kernel_genotypes(model: LMM) -> Genotypes:
 
 
 def training_genotypes(grm: GRM) -> Genotypes:
+    """The genotypes that a relatedness matrix was made of."""
     if grm.pair_counts is not None:
         raise InputError(
             "The kernel divides by each pair's common variants (pairwise=True): no effects of SNPs "

@@ -242,7 +242,9 @@ def prune(
     if not 0 < r2 < 1:
         raise InputError(f"r2 must be between 0 and 1, but is {r2:g}.")
     if window < 2 or not 1 <= step <= window:
-        raise InputError(f"A window of {window} variants moved by {step}: need 1 <= step <= window.")
+        raise InputError(
+            f"A window of {window} variants moved by {step}: need 1 <= step <= window."
+        )
     ids = genotypes.variants.id
     if ids.duplicated().any():
         raise InputError(f"Variant ids come twice: {listing(ids[ids.duplicated()].unique())}.")
@@ -314,9 +316,7 @@ def _neighbours(view: Genotypes, width: int, r2: float) -> tuple[list[int], np.n
     return near, maf
 
 
-def _correlated(
-    h: np.ndarray, present: np.ndarray | None, b: int, r2: float, n: int
-) -> np.ndarray:
+def _correlated(h: np.ndarray, present: np.ndarray | None, b: int, r2: float, n: int) -> np.ndarray:
     """Which of the first b variants and all are above r2; sums are exact integers."""
     first = h[:b]
     dot = (first @ h.T).astype(np.float64)

@@ -13,9 +13,10 @@ import pandas as pd
 
 from bayeslmm import predict
 from bayeslmm.basis import Eigenbasis
-from bayeslmm.errors import InputError
+from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.memory import require_memory
+from bayeslmm.phenotypes import pc_names, pcs_asked, relabel
 from bayeslmm.progress import log, map_ahead, track
 from bayeslmm.relatedness import GRM, HasGRM, as_grm, standardizing_factor
 from bayeslmm.relatedness import grm as make_grm
@@ -25,6 +26,8 @@ _THROUGH_GRM = 10_000
 _OVERSAMPLING = 10
 _LARGEST_PASSES = 25
 _TOLERANCE = 1e-5
+# The Tracy-Widom law's (beta = 1) 95% quantile.
+_TRACY_WIDOM = 0.979
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,9 +55,9 @@ class PCA:
     method: str
     residual: float = 0.0
     name: str = "genotypes"
-    # The other eigenvalues, if they are known, else mean and mean square of them.
+    # The other eigenvalues, if they are known, else their mean, mean square and number.
     rest: np.ndarray = field(default_factory=lambda: np.empty(0))
-    rest_moments: tuple[float, float] = (np.nan, np.nan)
+    rest_moments: tuple[float, float, int] | None = None
     grm: GRM | None = None
     genotypes: Genotypes | None = None
 
@@ -81,7 +84,8 @@ class PCA:
         the sample's, with Bai and Ding's (2012) estimate of the former. Where the rest is not
         known one by one, it is taken as a Marchenko-Pastur law of the same mean and
         variance, as for Lee, Zou and Wright (2010). NaN: the component cannot be told from
-        noise, and no factor makes up for that.
+        noise (Patterson, Price and Reich's (2006) test at 5%, with the rest as noise), and no
+        factor makes up for that.
 
         References
         ----------
@@ -92,6 +96,8 @@ class PCA:
         Matrices Theory Appl 1:1150011. doi:10.1142/S2010326311500110
         Lee S, Zou F, Wright FA (2010). Convergence and prediction of principal component
         scores in high-dimensional settings. Ann Stat 38:3605. doi:10.1214/10-AOS821
+        Patterson N, Price AL, Reich D (2006). Population structure and eigenanalysis. PLoS
+        Genet 2:e190. doi:10.1371/journal.pgen.0020190
         """
         factor = shrinkage(self.values, self.rest, self.rest_moments)
         return pd.Series(factor, self.scores.columns, name="shrinkage")
@@ -288,7 +294,7 @@ def pca(
         if known is not None and known.samples.equals(kernel.samples):
             return _from_basis(known, k)
         return _from_grm(kernel, k, seed)
-    genotypes = as_genotypes(source)
+    genotypes = as_genotypes(source)  # type: ignore[arg-type]
     if exact is None:
         exact = genotypes.n_samples <= _THROUGH_GRM
     _check_k(k, genotypes.n_samples)
@@ -297,19 +303,126 @@ def pca(
     return _from_genotypes(genotypes, k, seed)
 
 
+# -- components as covariates --------------------------------------------------------------
+
+
+def components(kernel: Any, pcs: PCA | pd.DataFrame | None, k: int) -> PCA | pd.DataFrame:
+    """What pcs(k) in a formula stands for: the table given, or components of the kernel.
+
+    Raises
+    ------
+    InputError
+        If there is no kernel and no table, or the table has fewer components.
+    """
+    if pcs is None:
+        if kernel is None:
+            raise InputError(
+                f"pcs({k}) in a formula are components of the kernel, but the model has none. Pass "
+                "pcs=bl.pca(genotypes, k)."
+            )
+        return pca(kernel, k)
+    table = pcs.scores if isinstance(pcs, PCA) else pcs
+    if not isinstance(table, pd.DataFrame):
+        raise InputError(
+            f"pcs must be what bl.pca returns, or a DataFrame, but is {type(pcs).__name__}."
+        )
+    absent = [name for name in pc_names(k) if name not in table]
+    if absent:
+        raise InputError(
+            f"The formula asks for pcs({k}), but the components have no column {listing(absent)}; "
+            f"columns: {listing(table.columns, 20)}."
+        )
+    return pcs
+
+
+def join_components(formula: str, data: pd.DataFrame, pcs: PCA | pd.DataFrame) -> pd.DataFrame:
+    """The phenotype table with the components that a formula asks for, matched by sample id.
+
+    Raises
+    ------
+    InputError
+        If the table has columns of their names, or no sample in common.
+    """
+    names = pc_names(pcs_asked(formula))
+    same = [name for name in names if name in data]
+    if same:
+        raise InputError(
+            f"Formula '{formula}' makes columns {listing(names)}, but the table has "
+            f"{listing(same)} already. Rename them, or write {same[0]} in place of pcs(...)."
+        )
+    scores = pcs.scores if isinstance(pcs, PCA) else pcs
+    scores = scores.set_axis(scores.index.astype(str), axis=0)[names]
+    if scores.index.has_duplicates:
+        twice = scores.index[scores.index.duplicated()].unique()
+        raise InputError(f"The components name samples twice: {listing(twice)}.")
+    ids = relabel(data.set_axis(data.index.astype(str), axis=0), scores.index).index
+    values = scores.reindex(ids)
+    if values[names[0]].isna().all():
+        raise InputError(
+            f"No sample of the phenotype table (such as {listing(ids[:2])}) has principal "
+            f"components (of samples such as {listing(scores.index[:2])})."
+        )
+    return data.assign(**{name: values[name].to_numpy() for name in names})
+
+
+def new_components(
+    pcs: PCA | pd.DataFrame | None,
+    k: int,
+    data: pd.DataFrame | None,
+    ids: pd.Index,
+    genotypes: Genotypes | None,
+) -> pd.DataFrame:
+    """Covariates of samples to predict, with the components that the table lacks.
+
+    Samples that were among the components' have theirs; others are projected.
+
+    Raises
+    ------
+    InputError
+        If components of new samples cannot be had.
+    """
+    table = pd.DataFrame(index=ids) if data is None else data
+    names = pc_names(k)
+    if all(name in table for name in names):
+        return table
+    table = table.set_axis(table.index.astype(str), axis=0)
+    scores = pcs.scores if isinstance(pcs, PCA) else pcs
+    assert scores is not None
+    if ids.isin(scores.index).all():
+        found = scores.loc[ids, names]
+    elif isinstance(pcs, PCA) and genotypes is not None:
+        found = pcs.project(genotypes).loc[ids, names]
+        noise = [name for name in names if found[name].isna().any()]
+        if noise:
+            raise InputError(
+                f"Components {listing(noise)} cannot be told from noise, so new samples have no "
+                "corrected score. Use fewer, or put model.pcs.project(genotypes, correct=False) "
+                "into the table of covariates."
+            )
+    else:
+        raise InputError(
+            f"The model has {k} principal components as covariates: give those of the new samples "
+            f"in the columns {listing(names)} of the table (PCA.project makes them)."
+        )
+    return table.assign(**{name: found[name].reindex(table.index) for name in names})
+
+
+# -- how they are found --------------------------------------------------------------------
+
+
 def shrinkage(
-    values: np.ndarray, rest: np.ndarray, moments: tuple[float, float] = (np.nan, np.nan)
+    values: np.ndarray, rest: np.ndarray, moments: tuple[float, float, int] | None = None
 ) -> np.ndarray:
-    """Shrinkage of projected components, NaN below the edge of the noise (see `PCA.shrinkage`).
+    """Shrinkage of projected components, NaN within the noise (see `PCA.shrinkage`).
 
     Parameters
     ----------
     values : ndarray, shape (k,)
         Eigenvalues of the components.
     rest : ndarray, shape (r,)
-        The others, without the 0 of the centring; if empty, `moments` are used.
-    moments : (float, float)
-        Mean and mean square of the others.
+        The others, without the 0 of the centring; may be empty if `moments` are given.
+    moments : (float, float, int), optional
+        Mean, mean square and number of the others.
 
     Examples
     --------
@@ -317,21 +430,21 @@ def shrinkage(
     >>> shrinkage(np.array([10.0, 2.0]), np.ones(100))
     array([0.9, 0.5])
     """
-    if len(rest):
-        with np.errstate(divide="ignore"):
-            means = np.array([np.mean(s / (s - rest)) if s > rest[0] else np.inf for s in values])
-        return np.where(means < np.inf, 1 / means, np.nan)
-    mean, square = moments
+    mean, square, count = moments or (float(rest.mean()), float(np.mean(rest**2)), len(rest))
     ratio = max(square / mean**2 - 1, 0.0)
-    edge = mean * (1 + np.sqrt(ratio)) ** 2
+    root = np.sqrt(ratio)
+    # Tracy and Widom's width of the largest of `count` eigenvalues, count / ratio variants.
+    width = (1 + root) * (1 + root) ** (1 / 3) * (root / count**2) ** (1 / 3)
+    above = values > mean * ((1 + root) ** 2 + _TRACY_WIDOM * width)
     out = np.full(len(values), np.nan)
-    above = values > edge
     s = values[above]
-    if ratio < 1e-12:
+    if len(rest):
+        out[above] = [1 / np.mean(value / (value - rest)) for value in s]
+    elif ratio < 1e-12:
         out[above] = 1 - mean / s
-        return out
-    root = np.sqrt((s - mean * (1 + ratio)) ** 2 - 4 * ratio * mean**2)
-    out[above] = 2 * ratio * mean / (s - mean * (1 - ratio) - root)
+    else:
+        distance = np.sqrt((s - mean * (1 + ratio)) ** 2 - 4 * ratio * mean**2)
+        out[above] = 2 * ratio * mean / (s - mean * (1 - ratio) - distance)
     return out
 
 
@@ -339,7 +452,7 @@ def _from_basis(basis: Eigenbasis, k: int) -> PCA:
     _check_k(k, basis.n)
     if not basis.centered:
         raise InputError(
-            "Components need a basis of the centred matrix: bl.eigenbasis(grm) without center=False."
+            "Components need a basis of the centred matrix; this one is not (center=False)."
         )
     values = np.array(basis.values[:k])
     rest = np.asarray(basis.values[k : basis.n - 1])
@@ -399,7 +512,8 @@ def _from_genotypes(genotypes: Genotypes, k: int, seed: int) -> PCA:
     n = genotypes.n_samples
     width = min(k + _OVERSAMPLING, n - 1)
     require_memory(
-        8.0 * n * width * min(_LARGEST_PASSES + 1, n // width + 1) + 4.0 * n * genotypes.block_size(),
+        8.0 * n * width * min(_LARGEST_PASSES + 1, n // width + 1)
+        + 4.0 * n * genotypes.block_size(),
         f"{k} components of {n:,} samples",
     )
     product = _Product(genotypes)
@@ -518,7 +632,9 @@ def block_lanczos(
         values, y = values[::-1][:k], y[:, ::-1][:, :k]
         following, B = np.linalg.qr(image)
         scale = max(abs(values[0]), np.finfo(float).tiny)
-        relative = np.linalg.norm(B @ y[-width:], axis=0) / np.maximum(np.abs(values), 1e-12 * scale)
+        relative = np.linalg.norm(B @ y[-width:], axis=0) / np.maximum(
+            np.abs(values), 1e-12 * scale
+        )
         residual = float(relative.max())
         enough = len(values) == k and residual <= tolerance
         independent = np.abs(np.diagonal(B)) > 1e-10 * scale
@@ -528,19 +644,20 @@ def block_lanczos(
         Q.append(following[:, independent])
 
 
-def _moments(total: float, square: float, values: np.ndarray, n: int) -> tuple[float, float]:
-    """Mean and mean square of the n - 1 - k eigenvalues that are not `values`."""
+def _moments(total: float, square: float, values: np.ndarray, n: int) -> tuple[float, float, int]:
+    """Mean, mean square and number of the n - 1 - k eigenvalues that are not `values`."""
     count = max(n - 1 - len(values), 1)
     mean = max(total - float(values.sum()), 0.0) / count
-    return mean, max((square - float(values @ values)) / count, mean**2)
+    return mean, max((square - float(values @ values)) / count, mean**2), count
 
 
 def _labelled(
     U: np.ndarray, S: np.ndarray, samples: pd.Index, total: float, method: str, **more: Any
 ) -> PCA:
     largest = U[np.argmax(np.abs(U), axis=0), np.arange(U.shape[1])]
-    names = [f"PC{j + 1}" for j in range(len(S))]
-    scores = pd.DataFrame(U * np.where(largest < 0, -1.0, 1.0), index=samples, columns=names)
+    scores = pd.DataFrame(
+        U * np.where(largest < 0, -1.0, 1.0), index=samples, columns=pc_names(len(S))
+    )
     return PCA(scores, S, float(total), method, **more)
 
 

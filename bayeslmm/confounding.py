@@ -145,11 +145,11 @@ def inflation(
     Examples
     --------
     >>> import bayeslmm as bl
-    >>> mice = bl.datasets.mouse_hs1940()
-    >>> model = bl.LMM("cd8 ~ sex", mice.phenotypes, bl.grm(mice.genotypes))
-    >>> found = bl.inflation(model, mice.genotypes.select(chrom=[3, 8]), loco=False)
+    >>> cohort = bl.simulate_cohort(None, 300, 800, families=8, chromosomes=4, seed=1)
+    >>> model = bl.LMM("y ~ sex", cohort.phenotypes, bl.grm(cohort.genotypes))
+    >>> found = bl.inflation(model, cohort.genotypes, pcs=2)
     >>> found.table["lambda_gc"].round(1).to_dict()
-    {'regression': 4.5, 'regression + 10 PCs': 3.8, 'LMM': 1.1, 'LMM + 10 PCs': 1.1}
+    {'regression': 1.8, 'regression + 2 PCs': 1.6, 'LMM': 1.0, 'LMM + 2 PCs': 1.1, 'LOCO-LMM': 1.2}
     """
     genotypes = as_genotypes(genotypes)
     if not model.has_kernel:

@@ -164,8 +164,8 @@ def relatives(
     >>> found = bl.relatives(np.array([mother, father, child]))
     >>> found.pairs[["id1", "id2", "degree"]]
       id1 id2            degree
-    0   0   2  parent-offspring
-    1   1   2  parent-offspring
+    0   1   2  parent-offspring
+    1   0   2  parent-offspring
     """
     genotypes = as_genotypes(genotypes)
     if genotypes.n_samples < 2:
@@ -452,7 +452,7 @@ def unrelated(
     >>> mice = bl.datasets.mouse_hs1940()
     >>> few = mice.genotypes.select(samples=mice.genotypes.samples.index[:100])
     >>> len(bl.unrelated(few, max_kinship=0.177))
-    65
+    47
     """
     if not isinstance(source, Relatives):
         source = relatives(source, min_kinship=max_kinship)

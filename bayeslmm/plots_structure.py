@@ -79,11 +79,10 @@ def pcs(
     Examples
     --------
     >>> import bayeslmm as bl
-    >>> mice = bl.datasets.mouse_hs1940()
-    >>> found = bl.pca(mice.genotypes, 2)
-    >>> ax = bl.plots.pcs(found, mice.phenotypes, color="sex")
+    >>> cohort = bl.simulate_cohort(None, 200, 400, families=8, seed=1)
+    >>> ax = bl.plots.pcs(bl.pca(cohort.genotypes, 2), cohort.phenotypes, color="age")
     >>> ax.get_xlabel()
-    'PC1 (5.0%)'
+    'PC1 (2.6%)'
     """
     if len(components) < 2 or len(components) % 2:
         raise InputError(f"components={components}: give pairs, as (1, 2) or (1, 2, 3, 4).")
@@ -245,9 +244,9 @@ def inflation(
     Examples
     --------
     >>> import bayeslmm as bl
-    >>> mice = bl.datasets.mouse_hs1940()
-    >>> model = bl.LMM("cd8 ~ sex", mice.phenotypes, bl.grm(mice.genotypes))
-    >>> found = bl.inflation(model, mice.genotypes.select(chrom=3), loco=False)
+    >>> cohort = bl.simulate_cohort(None, 200, 400, families=8, seed=1)
+    >>> model = bl.LMM("y ~ sex", cohort.phenotypes, bl.grm(cohort.genotypes))
+    >>> found = bl.inflation(model, cohort.genotypes, pcs=2, loco=False)
     >>> ax = bl.plots.inflation(found)
     >>> len(ax.get_legend().get_texts())
     4

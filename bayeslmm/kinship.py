@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError
-from bayeslmm.genotypes import MISSING, Genotypes, as_genotypes
+from bayeslmm.genotypes import Genotypes, as_genotypes
 from bayeslmm.memory import available_memory, gigabytes, require_memory
 from bayeslmm.progress import log, map_ahead, track
+from bayeslmm.sources import MISSING
 
 DEGREES = ("duplicate/MZ", "parent-offspring", "full sibs", "2nd degree", "3rd degree", "unrelated")
 # Lower limits of the kinship of duplicates, first, second and third degree: 2^-1.5 ... 2^-4.5.

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError, listing
-from bayeslmm.genotypes import MISSING, Genotypes, as_genotypes
+from bayeslmm.genotypes import Genotypes, as_genotypes
 from bayeslmm.progress import log, map_ahead, track
+from bayeslmm.sources import MISSING
 
 # Probabilities this close to the observed table's count as equal to it (rounding).
 _EQUAL = 1e-9

@@ -66,6 +66,8 @@ class Scanner:
 
     bayes: bayes_factors.NullPosterior | None = None
     weights: Weights
+    # Whether blocks are best tested side by side, each by one thread.
+    parallel = True
 
     def __init__(
         self,
@@ -667,6 +669,8 @@ def _by_chromosome(
         scanner = _tester(one, kernel.model, second)
         here = np.flatnonzero(chroms == kernel.chrom)
         part = replace(run, genotypes=run.genotypes.select(variants=chroms == kernel.chrom))
+        if not one.parallel:
+            part = replace(part, workers=1, blas=run.workers)
         (found,) = replace(part, progress=False).all_variants([scanner])
         for name, values in found.items():
             if name not in columns:
@@ -681,6 +685,7 @@ def _by_chromosome(
 class Run:
     """How a pass over variants is done: of which, how precisely, by how many threads.
 
+    Each of the workers has `blas` threads in matrix products.
     `kept`, if given, keeps the rotated variants for further passes with other covariates.
     """
 
@@ -690,6 +695,7 @@ class Run:
     block_size: int | None
     progress: bool | None
     coding: Coding = "additive"
+    blas: int = 1
     kept: dict[tuple[int, int], tuple[CenteredBlock, Any]] | None = None
 
     def all_variants(
@@ -710,7 +716,7 @@ class Run:
 
         m = genotypes.n_variants
         tables: list[dict[str, np.ndarray]] = [{} for _ in scanners]
-        with blas_threads(1):
+        with blas_threads(self.blas):
             results = map_ahead(work, genotypes.block_ranges(size), workers=self.workers)
             for block, found in track(
                 results,

@@ -387,6 +387,9 @@ def _locate(
 class CholeskyScanner(Scanner):
     """Tests of variants against a null model whose kernel is not decomposed."""
 
+    # SciPy's triangular solves hold the interpreter: threads are of use within them only.
+    parallel = False
+
     def __init__(
         self,
         model: LMM,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bayeslmm.association import lambda_gc, scan
     from bayeslmm.basis import Eigenbasis, eigenbasis, load_eigenbasis
     from bayeslmm.calibration import calibrate
+    from bayeslmm.checkpoints import checkpoint
     from bayeslmm.comparison import compare
     from bayeslmm.confounding import Inflation, inflation
     from bayeslmm.designs import design, family_eigenvalues, unrelated_eigenvalues
@@ -64,6 +65,7 @@ _HOME = {
     "SamplingWarning": "sampling",
     "SimulatedCohort": "simulate",
     "calibrate": "calibration",
+    "checkpoint": "checkpoints",
     "check_residuals": "residuals",
     "compare": "comparison",
     "design": "designs",
@@ -119,6 +121,7 @@ __all__ = [
     "SimulatedCohort",
     "calibrate",
     "check_residuals",
+    "checkpoint",
     "compare",
     "datasets",
     "design",

@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from bayeslmm import bayes_factors, likelihood, pairs
+from bayeslmm.basis import Eigenbasis
 from bayeslmm.bayes_factors import LOG_RANGE as _LOG_RANGE
 from bayeslmm.case_control import two_valued_note
 from bayeslmm.codings import CODINGS, Coding, recode
@@ -50,7 +51,10 @@ from bayeslmm.snps import aligned, require_genotypes, selected_snps
 from bayeslmm.tails import log10_p_chi2, log10_p_f
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from bayeslmm.binary_scan import CaseScanner
+    from bayeslmm.checkpoints import Checkpoint
     from bayeslmm.lmm import LMM
 
 type Background = Literal["all", "loco", "rest+chrom"]
@@ -389,6 +393,8 @@ def scan(
     threads: int | None = None,
     block_size: int | None = None,
     progress: bool | None = None,
+    kept: Checkpoint | None = None,
+    client: Client | None = None,
 ) -> pd.DataFrame | dict[str, pd.DataFrame]:
     """Test every variant for association, one at a time, in a linear mixed model.
 
@@ -449,6 +455,11 @@ def scan(
         Variants per block; memory is the basis and a few blocks per worker.
     progress : bool, optional
         Whether to show a progress bar; by default where somebody watches.
+    kept : Checkpoint, optional
+        Where finished parts are kept (`bayeslmm.checkpoint`): after an interruption the same
+        scan goes on from there, and ends with the same table.
+    client : dask.distributed.Client, optional
+        A cluster whose workers do the parts; each gets the basis once. `threads` is theirs.
 
     Returns
     -------
@@ -569,10 +580,17 @@ def scan(
         # Without kernel nothing is rotated: reading takes the time, not the precision.
         kind = np.dtype(dtype if first.has_kernel else "float64")
         own = aligned(first, genotypes)
-        run = Run(own, kind, workers, block_size, progress, coding)
+        run = Run(own, kind, workers, block_size, progress, coding, checkpoint=kept, client=client)
+        if kept is not None:
+            identity = {"tests": chosen, "background": background, "two terms": two_terms} | {
+                f"model {name}".strip(): describe(models[name], prior) for name in group
+            }
+            label = "".join(f"-{name}" for name in group if name)
+            run = replace(run, label=label, identity=identity | {"family": family})
         if binary:
             for name in group:
-                table = _case_scan(models[name], replace(run, dtype=np.dtype("float64")), asked)
+                own_run = replace(run, dtype=np.dtype("float64"), label=f"-{name}" if name else "")
+                table = _case_scan(models[name], own_run, asked)
                 table.attrs |= {"background": "all", "coding": coding} | about
                 tables[name] = table
             continue
@@ -602,6 +620,25 @@ def scan(
                 table.attrs["prior_odds"] = prior_odds
             tables[name] = table
     return {name: tables[name] for name in models} if isinstance(model, Mapping) else tables[""]
+
+
+def describe(model: LMM, prior: EffectPrior) -> dict[str, Any]:
+    """All of a model that a scan depends on, for a checkpoint."""
+    from bayeslmm.checkpoints import digest
+
+    if isinstance(model.kernel, Eigenbasis):
+        kernel = digest(model.kernel.values, model.kernel.samples)
+    else:
+        kernel = "" if model.kernel is None else digest(model.kernel.matrix, model.kernel.samples)
+    return {
+        "formula": model.formula,
+        "phenotype": digest(model.y),
+        "covariates": digest(model.C.to_numpy()),
+        "samples": digest(model.ids),
+        "kernel": kernel,
+        "h2_prior": repr(model.h2_prior),
+        "effect_prior": repr(prior),
+    }
 
 
 def _refuse_for_cases(
@@ -668,7 +705,11 @@ def _by_chromosome(
         one = scanner_of(kernel.model, tests, run.dtype, prior, guess)
         scanner = _tester(one, kernel.model, second)
         here = np.flatnonzero(chroms == kernel.chrom)
-        part = replace(run, genotypes=run.genotypes.select(variants=chroms == kernel.chrom))
+        part = replace(
+            run,
+            genotypes=run.genotypes.select(variants=chroms == kernel.chrom),
+            label=f"{run.label}-chromosome-{kernel.chrom}",
+        )
         if not one.parallel:
             part = replace(part, workers=1, blas=run.workers)
         (found,) = replace(part, progress=False).all_variants([scanner])
@@ -685,8 +726,10 @@ def _by_chromosome(
 class Run:
     """How a pass over variants is done: of which, how precisely, by how many threads.
 
-    Each of the workers has `blas` threads in matrix products.
-    `kept`, if given, keeps the rotated variants for further passes with other covariates.
+    Each of the workers has `blas` threads in matrix products. `kept`, if given, keeps the
+    rotated variants for further passes with other covariates. With a checkpoint or a Dask client
+    the pass is done in parts (`bayeslmm.streaming`); `label` names them, and `identity` is what
+    they depend on beside the genotypes.
     """
 
     genotypes: Genotypes
@@ -697,15 +740,32 @@ class Run:
     coding: Coding = "additive"
     blas: int = 1
     kept: dict[tuple[int, int], tuple[CenteredBlock, Any]] | None = None
+    checkpoint: Checkpoint | None = None
+    client: Client | None = None
+    label: str = ""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Variants in a block."""
+        if self.block_size is not None:
+            return self.block_size
+        return max(16, self.genotypes.block_size() // 2)
 
     def all_variants(
         self, scanners: Sequence[Scanner | PairScanner | CaseScanner]
     ) -> list[dict[str, np.ndarray]]:
         """Columns of every scanner; the scanners share the rotation."""
-        genotypes = self.genotypes
-        size = self.block_size
-        if size is None:
-            size = max(16, genotypes.block_size() // 2)
+        if self.checkpoint is None and self.client is None:
+            return self._in_one_go(scanners)
+        from bayeslmm.streaming import by_parts
+
+        return by_parts(self, scanners)
+
+    def _in_one_go(
+        self, scanners: Sequence[Scanner | PairScanner | CaseScanner]
+    ) -> list[dict[str, np.ndarray]]:
+        genotypes, size = self.genotypes, self.size
         basis = scanners[0].basis
         if basis is not None and self.dtype == np.float32:
             _ = basis.vectors32  # made once, before the threads need it

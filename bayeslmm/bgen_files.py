@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError, listing
+from bayeslmm.files import sha256
 from bayeslmm.sources import (
     Opened,
     copies_of_allele,
@@ -119,6 +120,10 @@ class BgenSource:
         self._ids = ids
         self._records = records
         self._alleles = alleles
+
+    def identity(self) -> str:
+        """SHA-256 of the file."""
+        return sha256(self._header.path)
 
     def read(self, variants: np.ndarray, samples: np.ndarray | None) -> np.ndarray:
         """Dosages of the effect allele, shape (len(variants), number of samples), float32."""

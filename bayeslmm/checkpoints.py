@@ -22,23 +22,61 @@ from bayeslmm.errors import InputError, listing
 from bayeslmm.files import write_aside
 from bayeslmm.progress import log
 
-_MANIFEST, _LOCK = "work.json", "lock"
+_WORK, _LOCK = "work", "lock"
+_MANIFEST = f"{_WORK}.json"
 _SHOWN = 60
 
 
 class Checkpoint:
     """Finished parts of some work in a folder; make one with `checkpoint`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, prefix: str = "") -> None:
+        self.folder, self.prefix = folder, prefix
 
     def path(self, name: str) -> Path:
         """Where a part is, or will be."""
-        return self.folder / name
+        return self.folder / f"{self.prefix}{name}"
+
+    def part_of_work(self, name: str) -> Checkpoint:
+        """The same folder for one of several pieces of work, with parts of the same names."""
+        return Checkpoint(self.folder, f"{self.prefix}{name}-")
 
     def has(self, name: str) -> bool:
         """Whether a part is finished."""
         return self.path(name).exists()
+
+    def parts(self) -> list[str]:
+        """Names of the finished parts."""
+        names = sorted(entry.name for entry in self.folder.iterdir())
+        return [name for name in names if name != _LOCK and not name.endswith(".json")]
+
+    def same(self, name: str, work: Mapping[str, Any]) -> None:
+        """Take note of what some of the parts are, or refuse what they are not.
+
+        Parameters
+        ----------
+        name : str
+            Name of these parts.
+        work : mapping
+            All that determines them; see `checkpoint`.
+
+        Raises
+        ------
+        InputError
+            If it was another before; the message names what differs.
+        """
+        wanted = _plain(work)
+        if not self.has(f"{name}.json"):
+            text = json.dumps(wanted, indent=1, sort_keys=True) + "\n"
+            self.write(f"{name}.json", lambda aside: aside.write_text(text, encoding="utf-8"))
+            return
+        changed = differences(_read(self.path(f"{name}.json")), wanted)
+        if changed:
+            raise InputError(
+                f"{self.folder} holds unfinished work that was started otherwise: "
+                f"{'; '.join(changed)}. Start the same again to finish it, or ask for a new start "
+                "(restart=True; --restart on the command line)."
+            )
 
     def write(self, name: str, make: Callable[[Path], Any]) -> Path:
         """Keep a part: `make` writes a file or a folder at the path that it is given.
@@ -63,20 +101,26 @@ class Checkpoint:
 
 @contextmanager
 def checkpoint(
-    folder: str | os.PathLike[str], work: Mapping[str, Any], *, restart: bool = False
+    folder: str | os.PathLike[str],
+    work: Mapping[str, Any] | None = None,
+    *,
+    restart: bool = False,
 ) -> Iterator[Checkpoint]:
-    """Open the folder of some work, or begin it; nobody else can use it meanwhile.
+    """Open the folder of some long work, or begin it; nobody else can use it meanwhile.
+
+    ``with bl.checkpoint("height.parts") as kept:`` and then ``kept=kept`` for `bl.grm` and for
+    scans: what is finished survives an interruption, and the same lines go on from there.
 
     Parameters
     ----------
     folder : path-like
         Where finished parts are kept. It stays when the work is interrupted; whoever finishes
         the work removes it (`discard`).
-    work : mapping
-        All that determines the results: parameters, and checksums of the data. Nested mappings
-        and lists of plain values.
+    work : mapping, optional
+        What the work is, if that is more than its parts know of themselves: parameters, checksums
+        of the data. Nested mappings and lists of plain values.
     restart : bool
-        Begin anew if there is other work in the folder.
+        Begin anew, whatever is in the folder.
 
     Yields
     ------
@@ -90,7 +134,7 @@ def checkpoint(
     from filelock import FileLock, Timeout
 
     folder = Path(folder)
-    wanted = json.loads(json.dumps(work, default=str, sort_keys=True))
+    wanted = _plain(work or {})
     if folder.exists() and not (folder / _MANIFEST).is_file() and any(folder.iterdir()):
         unfinished = {entry.name for entry in folder.iterdir()} <= {_LOCK}
         if not unfinished:
@@ -109,25 +153,12 @@ def checkpoint(
         ) from None
     try:
         kept = Checkpoint(folder)
-        if not kept.has(_MANIFEST):
-            _begin(kept, wanted)
-        else:
-            before = _manifest(folder)
-            changed = differences(before, wanted)
-            if changed and not restart:
-                raise InputError(
-                    f"{folder} holds unfinished work that was started otherwise: "
-                    f"{'; '.join(changed)}. Start the same again to finish it, or ask for a new "
-                    "start (restart=True; --restart on the command line)."
-                )
-            if changed:
-                _clear(folder)
-                _begin(kept, wanted)
-            else:
-                done = sum(entry.name not in (_MANIFEST, _LOCK) for entry in folder.iterdir())
-                if done:
-                    log.info("%s: %s finished parts are there; going on.", folder, f"{done:,}")
+        if restart:
+            _clear(folder)
+        kept.same(_WORK, wanted)
         _remove_scratch(folder)
+        if parts := kept.parts():
+            log.info("%s: %s finished parts are there; going on.", folder, f"{len(parts):,}")
         yield kept
     finally:
         lock.release()
@@ -184,17 +215,17 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def _begin(kept: Checkpoint, work: Any) -> None:
-    text = json.dumps(work, indent=1, sort_keys=True) + "\n"
-    kept.write(_MANIFEST, lambda aside: aside.write_text(text, encoding="utf-8"))
+def _plain(work: Mapping[str, Any]) -> Any:
+    """As it will be read again."""
+    return json.loads(json.dumps(work, default=str, sort_keys=True))
 
 
-def _manifest(folder: Path) -> Any:
+def _read(path: Path) -> Any:
     try:
-        return json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{folder / _MANIFEST}: damaged; remove the folder {folder} and start anew."
+            f"{path}: damaged; remove the folder {path.parent} and start anew."
         ) from error
 
 

@@ -33,7 +33,7 @@ class Group(TyperGroup):
             where = f"{error.filename}: " if error.filename else ""
             _stop(f"{where}{error.strerror}.")
         except KeyboardInterrupt:
-            typer.secho("interrupted; nothing was written", fg="yellow", err=True)
+            typer.secho("interrupted; no results were written", fg="yellow", err=True)
             raise typer.Exit(130) from None
 
 
@@ -58,6 +58,9 @@ app = typer.Typer(
 Folder = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace results that are there already.")
+]
+Restart = Annotated[
+    bool, typer.Option("--restart", help="Begin anew, though an unfinished run left parts.")
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processors to use; all by default.")]
 Maf = Annotated[
@@ -213,6 +216,7 @@ def grm(
     chrom: Chrom = None,
     format: Annotated[str, typer.Option("--format", help="gcta or gemma.")] = "gcta",
     overwrite: Overwrite = False,
+    restart: Restart = False,
     threads: Threads = None,
 ) -> None:
     """Compute the genetic relatedness of every pair of samples, K = Z Z' / m.
@@ -245,6 +249,7 @@ def grm(
             chrom=chrom,
             gemma=format == "gemma",
             overwrite=overwrite,
+            restart=restart,
             threads=threads,
         )
     )
@@ -497,6 +502,7 @@ def scan(
         bool, typer.Option("--parquet", help="Write the table as Parquet instead of .tsv.gz.")
     ] = False,
     overwrite: Overwrite = False,
+    restart: Restart = False,
     threads: Threads = None,
 ) -> None:
     """Test every variant for association with a trait, in a linear mixed model.
@@ -554,6 +560,7 @@ def scan(
         parquet=parquet,
         locus_gap=locus_gap,
         overwrite=overwrite,
+        restart=restart,
         threads=threads,
     )
     typer.echo("\n" + summary)

@@ -7,6 +7,7 @@ import re
 import textwrap
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from bayeslmm.results import (
     result_files,
     result_folder,
     trait_names,
+    unfinished,
     write_provenance,
     write_table,
 )
@@ -43,6 +45,7 @@ from bayeslmm.snps import selected_snps
 if TYPE_CHECKING:
     import xarray as xr
 
+    from bayeslmm.checkpoints import Checkpoint
     from bayeslmm.finemapping import FineMap
 
 _BASIS = "basis.json"
@@ -174,6 +177,7 @@ def grm(
     chrom: list[str] | None,
     gemma: bool,
     overwrite: bool,
+    restart: bool,
     threads: int | None,
 ) -> str:
     """Write a relatedness matrix with its provenance; returns a summary."""
@@ -184,10 +188,14 @@ def grm(
         else [".grm.bin", ".grm.N.bin", ".grm.id"]
     )
     endings = [*matrices, ".json", ".excluded.tsv"]
-    with result_files(out, endings, overwrite=overwrite) as aside, blas_threads(threads):
+    with (
+        unfinished(out, restart=restart) as kept,
+        result_files(out, endings, overwrite=overwrite) as aside,
+        blas_threads(threads),
+    ):
         genotypes = selected(read_genotypes(bfile), maf, max_missing, chrom)
         clock(repr(genotypes))
-        kernel = make_grm(genotypes, scale=scale)  # type: ignore[arg-type]
+        kernel = make_grm(genotypes, scale=scale, kept=kept)  # type: ignore[arg-type]
         clock(repr(kernel))
         if gemma:
             write_gemma(kernel, f"{aside}{matrices[0]}")
@@ -343,6 +351,7 @@ def scan(
     parquet: bool,
     locus_gap: float,
     overwrite: bool,
+    restart: bool,
     threads: int | None,
 ) -> str:
     """Test every variant for one or more traits, to a folder; returns the summary."""
@@ -383,7 +392,11 @@ def scan(
     if parquet:
         _require_pyarrow()
     names = trait_names(formulas)
-    with result_folder(out, overwrite=overwrite) as folder, blas_threads(threads):
+    with (
+        unfinished(out, restart=restart) as kept,
+        result_folder(out, overwrite=overwrite) as folder,
+        blas_threads(threads),
+    ):
         table = read_phenotypes(pheno, id=id)
         genotypes = read_genotypes(bfile)
         clock(repr(genotypes))
@@ -391,7 +404,7 @@ def scan(
         if not no_kernel:
             source = None if grm or basis else bfile
             kernel = make_kernel(
-                source, grm, basis, table, formulas, missing, scale, maf, max_missing, clock
+                source, grm, basis, table, formulas, missing, scale, maf, max_missing, clock, kept
             )
         lines: list[str] = []
         for name, formula in zip(names, formulas, strict=True):
@@ -423,6 +436,7 @@ def scan(
                 prior_odds=prior_odds,
                 dtype="float64" if float64 else "float32",
                 threads=threads,
+                kept=kept.part_of_work(name),
             )
             clock(f"{name}: {len(hits):,} variants tested in {len(model.y):,} samples")
             _write_scan(folder, name, model, hits, tested, parquet=parquet, gap=locus_gap)
@@ -910,6 +924,7 @@ def make_kernel(
     maf: float | None,
     max_missing: float | None,
     clock: Clock,
+    kept: Checkpoint | None = None,
 ) -> GRM | Eigenbasis:
     """The kernel from whichever source was named; formulas are checked before it is made."""
     kernel: GRM | Eigenbasis
@@ -925,7 +940,9 @@ def make_kernel(
                 without_pcs(formula), table, genotypes.samples.index, missing=missing
             )
         genotypes = selected(genotypes, maf, max_missing, None)
-        kernel = make_grm(genotypes, scale=scale or "standardized")  # type: ignore[arg-type]
+        kernel = make_grm(genotypes, scale=scale or "standardized", kept=kept)  # type: ignore[arg-type]
+    if kept is not None and isinstance(kernel, GRM):
+        kernel = replace(kernel, cache_folder=kept.path("bases"))
     clock(repr(kernel))
     return kernel
 

@@ -198,6 +198,11 @@ class Genotypes:
         return self.n_samples, self.n_variants
 
     @property
+    def identity(self) -> str:
+        """A hash of all dosages of the source, for checkpoints; see `sources.Source`."""
+        return self._source.identity()
+
+    @property
     def chromosomes(self) -> list[str]:
         """Chromosome labels in order of first appearance."""
         return list(self.variants.chrom.unique())

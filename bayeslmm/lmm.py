@@ -403,6 +403,11 @@ class LMM:
         return self.with_kernel(None)
 
     @property
+    def kernel(self) -> GRM | Eigenbasis | None:
+        """Relatedness as it was given: a GRM, or a basis; asks for no decomposition."""
+        return self._kernel
+
+    @property
     def has_kernel(self) -> bool:
         """Whether there is a kernel; asks for no decomposition."""
         return self._kernel is not None

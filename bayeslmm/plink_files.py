@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +18,11 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError, listing
+from bayeslmm.files import sha256
 from bayeslmm.sources import (
     MISSING,
     Opened,
+    PerThread,
     as_slice,
     require_library,
     sample_table,
@@ -78,7 +79,7 @@ def open_pgen(pgen: Path, pvar: Path, psam: Path) -> Opened:
     return Opened(source, samples, variants)
 
 
-class PgenSource:
+class PgenSource(PerThread):
     """A .bed or .pgen file read by pgenlib; each thread has its own reader.
 
     Parameters
@@ -107,6 +108,7 @@ class PgenSource:
         alleles: np.ndarray | None = None,
         offsets: np.ndarray | None = None,
     ) -> None:
+        super().__init__()
         self.path = path
         self.n_samples = n_samples
         self.n_variants = n_variants
@@ -114,7 +116,10 @@ class PgenSource:
         self._records = records
         self._alleles = alleles
         self._offsets = offsets
-        self._local = threading.local()
+
+    def identity(self) -> str:
+        """SHA-256 of the file."""
+        return sha256(self.path)
 
     def read(self, variants: np.ndarray, samples: np.ndarray | None) -> np.ndarray:
         """Dosages of the effect allele, shape (len(variants), number of samples)."""

@@ -341,6 +341,8 @@ def grm(
         f"The relatedness matrix of {n:,} samples"
         + (f" and its {len(runs)} chromosomes" if by_chrom else ""),
     )
+    if kept is not None:
+        kept.same("grm", _identity(genotypes, scale, weight, dtype, runs))
     summed = _Sum(np.zeros((n, n), order="F")) if kept is None else _Sum.resumed(kept, n)
     runs = runs[summed.runs :]
     absent_pairs = np.zeros((n, n), order="F") if pairwise else None
@@ -370,12 +372,14 @@ def grm(
                 absent_pairs += _absent_pairs(block, used)
         assert partial is not None
         summed.add(partial, used_here)
-        if kept is not None:
-            summed.keep_sometimes(kept)
+        if kept is not None and time.monotonic() - summed.saved >= _SAVED_EVERY:
+            summed.keep(kept)
         if by_chrom:
             parts[label] = (_symmetric(partial), used_here)
     for _ in blocks:  # lets the progress bar close
         pass
+    if kept is not None and time.monotonic() - summed.begun >= _SAVED_EVERY:
+        summed.keep(kept)
     n_used, weight_used = summed.n_used, summed.weight
     if n_used == 0:
         raise InputError(
@@ -420,6 +424,27 @@ def grm(
     )
 
 
+def _identity(
+    genotypes: Genotypes,
+    scale: str,
+    weight: np.ndarray | None,
+    dtype: str,
+    runs: Sequence[_Run],
+) -> dict[str, Any]:
+    """All that a sum kept for later depends on."""
+    from bayeslmm.checkpoints import digest
+
+    return {
+        "samples": digest(genotypes.samples.index),
+        "variants": digest(genotypes.variants.id, genotypes.variants.ea),
+        "genotypes": genotypes.identity,
+        "scale": scale,
+        "weights": "" if weight is None else digest(weight),
+        "dtype": dtype,
+        "blocks": digest(np.array([span for _, _, spans in runs for span in spans])),
+    }
+
+
 @dataclass
 class _Sum:
     """Z Z' so far (its upper triangle), and what went into it."""
@@ -428,6 +453,7 @@ class _Sum:
     runs: int = 0
     n_used: int = 0
     weight: float = 0.0
+    begun: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
 
     def add(self, partial: np.ndarray, n_used: int) -> None:
@@ -435,10 +461,8 @@ class _Sum:
         self.runs += 1
         self.n_used += n_used
 
-    def keep_sometimes(self, kept: Checkpoint) -> None:
-        """Write the sum, if the last time is a minute ago."""
-        if time.monotonic() - self.saved < _SAVED_EVERY:
-            return
+    def keep(self, kept: Checkpoint) -> None:
+        """Write the sum in place of the one before."""
         about = {"runs": self.runs, "n_used": self.n_used, "weight": self.weight}
 
         def write(aside: Path) -> None:
@@ -446,7 +470,8 @@ class _Sum:
             np.save(aside / "total.npy", self.total)
             (aside / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
-        written = kept.write(f"grm-{self.runs:06d}", write)
+        name = f"grm-{self.runs:06d}"
+        written = kept.path(name) if kept.has(name) else kept.write(name, write)
         for older in kept.folder.glob("grm-*"):
             if older != written:
                 shutil.rmtree(older)

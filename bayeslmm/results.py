@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from bayeslmm.checkpoints import Checkpoint, checkpoint, discard
 from bayeslmm.errors import InputError
 from bayeslmm.files import refuse_existing, sha256, write_aside
 from bayeslmm.progress import log
@@ -51,6 +52,37 @@ def result_folder(
     with write_aside(path, overwrite=replace) as folder:
         folder.mkdir()
         yield folder
+
+
+@contextmanager
+def unfinished(path: str | os.PathLike[str], *, restart: bool = False) -> Iterator[Checkpoint]:
+    """Yield where the parts of long work are kept, beside its results: `path` + ".partial".
+
+    It is removed when all went well, and when there is nothing in it worth keeping.
+
+    Parameters
+    ----------
+    path : path-like
+        Where the results are to be.
+    restart : bool
+        Whether to begin anew if there are parts.
+    """
+    target = Path(path).expanduser().resolve()
+    folder = target.with_name(f"{target.name}.partial")
+    with _scratch(folder):
+        pass
+    with checkpoint(folder, restart=restart) as kept:
+        try:
+            yield kept
+        except BaseException:
+            if kept.parts():
+                log.info(
+                    "What is finished is kept in %s; the same command goes on from there.", folder
+                )
+            else:
+                discard(kept)
+            raise
+        discard(kept)
 
 
 def prepare_replacement(path: Path, *, overwrite: bool, marker: str) -> bool:

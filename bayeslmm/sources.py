@@ -31,6 +31,23 @@ class Source(Protocol):
     def read(self, variants: np.ndarray, samples: np.ndarray | None) -> np.ndarray:
         """Dosages of the effect allele, shape (len(variants), number of samples)."""
 
+    def identity(self) -> str:
+        """A hash of all that is to be read; empty where that would take reading it all."""
+
+
+class PerThread:
+    """What each thread has of its own in `_local`; it stays behind when the object is sent."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_local"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._local = threading.local()
+
 
 @dataclass(frozen=True, eq=False)
 class Opened:
@@ -52,8 +69,14 @@ class ArraySource:
         block = self.dosage[as_slice(variants)]
         return block if samples is None else block[:, samples]
 
+    def identity(self) -> str:
+        """A hash of the array."""
+        from bayeslmm.checkpoints import digest
 
-class ChunkedSource:
+        return digest(self.dosage)
+
+
+class ChunkedSource(PerThread):
     """Rows made chunk by chunk by a function; each thread keeps the chunk that it read last.
 
     For stores whose smallest unit of reading is a chunk of many variants (zarr, Dask): a
@@ -71,10 +94,14 @@ class ChunkedSource:
     """
 
     def __init__(self, chunk: Callable[[int, int], np.ndarray], n_variants: int, size: int) -> None:
+        super().__init__()
         self._chunk = chunk
         self._n_variants = n_variants
         self._size = max(1, size)
-        self._local = threading.local()
+
+    def identity(self) -> str:
+        """Nothing: the store may be larger than memory, and far away."""
+        return ""
 
     def read(self, variants: np.ndarray, samples: np.ndarray | None) -> np.ndarray:
         """Dosages of the effect allele, shape (len(variants), number of samples)."""

@@ -720,7 +720,7 @@ def test_interruption_leaves_nothing(monkeypatch, mice, tmp_path):
     for arguments in (["demo", "--out", tmp_path / "x"], ["grm", mice, "--out", tmp_path / "k"]):
         result = run(*arguments)
         assert result.exit_code == 130
-        assert "interrupted; nothing was written" in result.stderr
+        assert "interrupted; no results were written" in result.stderr
         assert names(tmp_path) == []
 
 

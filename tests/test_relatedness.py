@@ -503,6 +503,7 @@ class Failing:
 
     def __init__(self, source, reads):
         self.source, self.left = source, reads
+        self.identity = source.identity
 
     def read(self, variants, samples):
         if self.left == 0:

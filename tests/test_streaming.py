@@ -1,0 +1,255 @@
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayeslmm as bl
+from bayeslmm import streaming
+from bayeslmm.checkpoints import checkpoint
+from bayeslmm.genotypes import Genotypes
+
+N, M = 120, 400
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    """Small parts: ten of them."""
+    monkeypatch.setattr(streaming, "_PART", 40)
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    rng = np.random.default_rng(3)
+    x = rng.binomial(2, rng.uniform(0.1, 0.9, M), size=(N, M)).astype(float)
+    x[rng.random(x.shape) < 0.01] = np.nan
+    table = pd.DataFrame(
+        {"id": [f"rs{j}" for j in range(M)], "chrom": np.repeat(["1", "2", "X", "Y"], 100)}
+    )
+    genotypes = Genotypes.from_array(x, [f"i{i}" for i in range(N)], table)
+    y = pd.Series(np.nan_to_num(x[:, 7]) + rng.normal(size=N), genotypes.samples.index)
+    return genotypes, bl.LMM(y, kernel=bl.grm(genotypes))
+
+
+class Breaks:
+    """A source that is interrupted after some reads."""
+
+    def __init__(self, genotypes, reads):
+        self.source, self.left = genotypes._source, reads
+        self.identity = self.source.identity
+
+    def read(self, variants, samples):
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return self.source.read(variants, samples)
+
+
+def breaking(genotypes, reads):
+    return Genotypes(Breaks(genotypes, reads), genotypes.samples, genotypes.variants)
+
+
+def interrupted(folder, model, genotypes, reads, **options):
+    def run():
+        with checkpoint(folder) as kept:
+            bl.scan(model, breaking(genotypes, reads), kept=kept, **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+
+
+@pytest.mark.algebra
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tests": ("wald", "lrt", "score", "bayes"), "prior_odds": 1e-3},
+        {"background": "loco"},
+        {"coding": "genotypic"},
+        {"dtype": "float64"},
+    ],
+    ids=["all", "loco", "genotypic", "float64"],
+)
+def test_an_interrupted_scan_ends_with_the_same_table(cohort, parts, tmp_path, options):
+    genotypes, model = cohort
+    options = {"block_size": 20, "threads": 1} | options
+    whole = bl.scan(model, genotypes, **options)
+    interrupted(tmp_path / "w", model, genotypes, 9, **options)
+    assert list((tmp_path / "w").glob("scan*.npz"))
+    rest = breaking(genotypes, 40)
+    with checkpoint(tmp_path / "w") as kept:
+        again = bl.scan(model, rest, kept=kept, **options)
+    pd.testing.assert_frame_equal(again, whole, check_exact=True)
+    assert {k: v for k, v in again.attrs.items() if k != "created_at"} == {
+        k: v for k, v in whole.attrs.items() if k != "created_at"
+    }
+
+
+def test_finished_parts_are_not_read_again(cohort, parts, tmp_path):
+    genotypes, model = cohort
+    interrupted(tmp_path / "w", model, genotypes, 13, block_size=20, threads=1)
+    rest = breaking(genotypes, 20)
+    with checkpoint(tmp_path / "w") as kept:
+        bl.scan(model, rest, kept=kept, block_size=20, threads=1)
+    assert rest._source.left in (12, 13, 14)  # 20 blocks, less those of 6 or 7 whole parts
+
+
+def test_another_scan_is_refused_and_what_differs_is_named(cohort, parts, tmp_path):
+    genotypes, model = cohort
+    interrupted(tmp_path / "w", model, genotypes, 9, block_size=20, threads=1)
+
+    def goes_on(other=model, source=genotypes, **options):
+        with checkpoint(tmp_path / "w") as kept:
+            bl.scan(other, source, kept=kept, **({"block_size": 20} | options))
+
+    with pytest.raises(bl.InputError, match=r"tests: was \['wald', 'bayes'\], is \['lrt'\]"):
+        goes_on(tests="lrt")
+    with pytest.raises(bl.InputError, match="dtype: was float32, is float64"):
+        goes_on(dtype="float64")
+    with pytest.raises(bl.InputError, match="model phenotype: was"):
+        goes_on(model.with_phenotype(model.y[::-1].copy()))
+    x = genotypes.to_array()
+    x[5, 5] = 2 - np.nan_to_num(x[5, 5])
+    edited = Genotypes.from_array(x, list(genotypes.samples.index), genotypes.variants)
+    with pytest.raises(bl.InputError, match="genotypes: was"):
+        goes_on(source=edited)
+    goes_on()
+
+
+def test_several_phenotypes_are_kept_together(cohort, parts, tmp_path):
+    genotypes, model = cohort
+    models = {"a": model, "b": model.with_phenotype(model.y[::-1].copy())}
+    whole = bl.scan(models, genotypes, block_size=20)
+    with checkpoint(tmp_path / "w") as kept:
+        again = bl.scan(models, genotypes, block_size=20, kept=kept)
+    for name in models:
+        pd.testing.assert_frame_equal(again[name], whole[name], check_exact=True)
+
+
+def test_a_damaged_part_is_an_error(cohort, parts, tmp_path):
+    genotypes, model = cohort
+    interrupted(tmp_path / "w", model, genotypes, 9, block_size=20, threads=1)
+    part = min((tmp_path / "w").glob("scan*.npz"))
+    part.write_bytes(part.read_bytes()[:100])
+    with (
+        checkpoint(tmp_path / "w") as kept,
+        pytest.raises(bl.InputError, match=f"{part.name}: damaged; remove it"),
+    ):
+        bl.scan(model, genotypes, block_size=20, kept=kept)
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+import numpy as np
+import bayeslmm as bl
+from bayeslmm import streaming
+from bayeslmm.results import write_table
+streaming._PART = 40
+genotypes = bl.Genotypes.from_array(np.load(sys.argv[1]))
+model = bl.LMM(np.load(sys.argv[2]), kernel=bl.grm(genotypes))
+read = genotypes._source.read
+def slow(variants, samples):
+    print("block", flush=True)
+    time.sleep(0.03)
+    return read(variants, samples)
+if len(sys.argv) > 5:
+    object.__setattr__(genotypes._source, "read", slow)
+with bl.checkpoint(sys.argv[3]) as kept:
+    hits = model.scan(genotypes, kept=kept, block_size=20, threads=2)
+write_table(hits, Path(sys.argv[4]))
+"""
+
+
+def test_a_killed_scan_ends_with_the_same_bytes(cohort, tmp_path):
+    genotypes, model = cohort
+    np.save(tmp_path / "x.npy", np.nan_to_num(genotypes.to_array()).astype(np.float32))
+    np.save(tmp_path / "y.npy", model.y)
+    tables = [tmp_path / side / "hits.tsv.gz" for side in ("a", "b")]
+    for table in tables:
+        table.parent.mkdir()
+    common = [sys.executable, "-c", KILLED, tmp_path / "x.npy", tmp_path / "y.npy"]
+    subprocess.run([*common, tmp_path / "one", tables[0]], check=True)
+    running = subprocess.Popen(
+        [*common, tmp_path / "two", tables[1], "slowly"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(9):
+        running.stdout.readline()
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    running.stdout.close()
+    assert not tables[1].exists()
+    subprocess.run([*common, tmp_path / "two", tables[1]], check=True)
+    assert tables[0].read_bytes() == tables[1].read_bytes()
+
+
+# -- from a shell ------------------------------------------------------------------------------
+
+SHELL = """
+import sys, time
+from bayeslmm import cli, genotypes, streaming
+streaming._PART = 256
+genotypes.Genotypes.block_size = lambda self: 512
+read = genotypes.Genotypes.centered_block
+def slow(self, *span, **options):
+    print("block", flush=True)
+    time.sleep(0.1)
+    return read(self, *span, **options)
+if sys.argv[1] == "slowly":
+    genotypes.Genotypes.centered_block = slow
+sys.argv[1:] = sys.argv[2:]
+cli.main()
+"""
+
+
+def shell(*arguments, slowly=False):
+    first = "slowly" if slowly else "quickly"
+    return [sys.executable, "-c", SHELL, first, *map(str, arguments)]
+
+
+def test_a_killed_command_goes_on(tmp_path):
+    from typer.testing import CliRunner
+
+    from bayeslmm import cli
+
+    def run(*arguments):
+        return CliRunner().invoke(cli.app, [str(a) for a in arguments])
+
+    assert run("demo", "--files", tmp_path).exit_code == 0
+    prefix, pheno = tmp_path / "mouse_hs1940", tmp_path / "few.tsv"
+    table = pd.read_csv(f"{prefix}.pheno.tsv", sep="\t")
+    table.head(250).to_csv(pheno, sep="\t", index=False, na_rep="NA")
+    scan = ["scan", prefix, "--pheno", pheno, "--formula", "cd8 ~ sex", "--threads", 1]
+    scan += ["--chrom", "1,2,3"]
+    subprocess.run(shell(*scan, "--out", tmp_path / "a" / "r"), check=True, capture_output=True)
+    out = tmp_path / "b" / "r"
+    running = subprocess.Popen(
+        shell(*scan, "--out", out, slowly=True),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    partial = out.with_name("r.partial")
+    for _ in running.stdout:
+        if len(list(partial.glob("cd8-scan*.npz"))) >= 2:
+            break
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    running.stdout.close()
+    assert not out.exists()
+    other = subprocess.run(
+        shell(*scan, "--out", out, "--test", "lrt"), check=False, capture_output=True, text=True
+    )
+    assert other.returncode == 2
+    assert "was started otherwise" in other.stderr
+    assert "is ['lrt']" in other.stderr
+    done = subprocess.run(shell(*scan, "--out", out), check=True, capture_output=True, text=True)
+    assert "finished parts are there; going on" in done.stderr
+    assert "variants are there already" in done.stderr
+    assert not partial.exists()
+    for name in ("scan_cd8.tsv.gz", "excluded_cd8.tsv", "samples_cd8.tsv", "summary.txt"):
+        assert (out / name).read_bytes() == (tmp_path / "a" / "r" / name).read_bytes()

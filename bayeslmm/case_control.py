@@ -108,7 +108,7 @@ def case_control(model: LMM) -> CaseControl:
     Raises
     ------
     InputError
-        For other codes. That one class is absent is said when the model is made.
+        For other codes, and if there is one class only.
 
     Examples
     --------
@@ -121,6 +121,11 @@ def case_control(model: LMM) -> CaseControl:
     codes = levels_of(y)
     if codes is None:
         raise InputError(_not_coded(y, name))
+    if np.ptp(y) == 0:
+        raise InputError(
+            f"Phenotype '{name}' is {y[0]:g} in all {len(y):,} samples: there are no cases, or no "
+            "controls, to compare them with."
+        )
     if levels is None:
         levels = f"{codes[0]:g}", f"{codes[1]:g}"
     return CaseControl((y == codes[1]).astype(np.float64), *levels)
@@ -128,7 +133,7 @@ def case_control(model: LMM) -> CaseControl:
 
 def two_valued_note(model: LMM) -> str | None:
     """What to know of a model whose phenotype is case/control; None of any other."""
-    if levels_of(model.y) is None:
+    if levels_of(model.y) is None or np.ptp(model.y) == 0:
         return None
     return (
         f"{case_control(model)}; a linear model takes them as numbers (observed scale); "

@@ -258,6 +258,10 @@ def test_one_class_only(small):
     for value in (1, "case"):
         with pytest.raises(bl.InputError, match="has the same value, 1, in all 400 samples"):
             bl.LMM("case ~ age", table.assign(case=value))
+    model = bl.LMM("case ~ age", table).with_phenotype(np.ones(len(table)))
+    with pytest.raises(bl.InputError, match="'case' is 1 in all 400 samples: there are no cases"):
+        case_control(model)
+    assert "observed scale" not in repr(model)
 
 
 def test_separating_covariate(small):

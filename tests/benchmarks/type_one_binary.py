@@ -93,16 +93,19 @@ def rare(m: int, rng: np.random.Generator) -> None:
         case = np.zeros(n)
         case[rng.permutation(n)[: round(n / (1 + ratio))]] = 1
         model = bl.LMM(case)
-        fitted = model.scan(genotypes, ("wald", "score", "spa"), family="binomial")
+        fitted = model.scan(genotypes, ("score", "spa"), family="binomial")
+        # Every fifth variant: nearly all of them need Firth's penalty.
+        fifth = genotypes.select(variants=np.arange(m) % 5 == 0)
+        firth = model.scan(fifth, "wald", family="binomial")
         columns = {
             "score": np.log10(fitted.p_score),
             "spa": np.log10(fitted.p_spa),
-            "wald, Firth where alleles are few": -fitted.neg_log10_p,
+            "wald, Firth where alleles are few": -firth.neg_log10_p,
         }
         for name, log10_p in columns.items():
             shares = [(log10_p < np.log10(level)).mean() for level in LEVELS[:3]]
             cells = [
-                f"{share / level:.2f} ± {2.576 * np.sqrt(share / m) / level:.2f}"
+                f"{share / level:.2f} ± {2.576 * np.sqrt(share / len(log10_p)) / level:.2f}"
                 for share, level in zip(shares, LEVELS, strict=False)
             ]
             print(f"| 1 : {ratio} | {name} | {' | '.join(cells)} |", flush=True)

@@ -96,7 +96,7 @@ class CaseScanner:
         score, information = null.score(x)
         with np.errstate(divide="ignore", invalid="ignore"):
             # What is left of a variant that the covariates explain is rounding.
-            left = information / np.einsum("ij,ij,j->i", dosage, dosage, null.w)
+            left = information / (np.square(dosage) @ null.w)
         testable = (block.sum_sq > 0) & (left > COLLINEAR[np.dtype(np.float64)])
         out["testable"] = testable
         Px = None

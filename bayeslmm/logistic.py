@@ -36,7 +36,7 @@ import numpy as np
 from bayeslmm.errors import InputError, listing
 
 # Numbers of a piece of a block that stay in the processor's cache through a step.
-_PIECE = 2**15
+_PIECE = 2**17
 _STEPS = 12
 _FIRTH_STEPS = 100
 # Newton's decrement, the squared step in standard errors, at which the step is the last one:
@@ -121,7 +121,7 @@ class NullLogistic:
 
     def score(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """U and I of projected variants (v, n)."""
-        return x @ (self.y - self.mu), np.einsum("ij,ij,j->i", x, x, self.w)
+        return x @ (self.y - self.mu), np.square(x) @ self.w
 
 
 def fit_null(

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from bayeslmm.basis import Eigenbasis
 
 LARGEST_H2 = 1 - 1e-9
+# Above this, products with D^-1 are not summed: digits would be lost.
+_NEARLY_SINGULAR = 1 - 1e-6
 # Numbers worked on at a time: they stay in the processor's cache.
 _CHUNK = 2**16
 
@@ -186,8 +188,28 @@ def terms(data: Rotated, h2: np.ndarray, *, precision: np.ndarray | None = None)
     L = np.linalg.cholesky(A)
     half = np.linalg.solve(L, g[..., None])[..., 0]
     b = np.linalg.solve(np.swapaxes(L, 1, 2), half[..., None])[..., 0]
+    Q = yy - (half * half).sum(axis=1)
+    for i in np.flatnonzero(h2 > _NEARLY_SINGULAR):
+        L[i], b[i], Q[i] = _by_rows(data, float(h2[i]), precision)
     logdet_A = 2 * np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
-    return Terms(logdet_d + logdet_A, yy - (half * half).sum(axis=1), logdet_d, b, L)
+    return Terms(logdet_d + logdet_A, Q, logdet_d, b, L)
+
+
+def _by_rows(
+    data: Rotated, h2: float, precision: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """L, b and Q at one h2 next to 1, from a triangle of D^-1/2 [C, y] itself.
+
+    A = C'D^-1 C has the square of its condition number: where K is singular, A loses as many
+    digits as 1 - h2 has zeros.
+    """
+    c = data.C.shape[1]
+    both = np.column_stack([data.C, data.y]) * np.sqrt(weights(data, h2))[:, None]
+    if precision is not None:
+        both = np.vstack([both, np.column_stack([np.diag(np.sqrt(precision)), np.zeros(c)])])
+    R = np.linalg.qr(both, mode="r")
+    R *= np.where(np.diagonal(R) < 0, -1.0, 1.0)[:, None]
+    return R[:c, :c].T, np.linalg.solve(R[:c, :c], R[:c, c]), float(R[c, c] ** 2)
 
 
 def restricted_loglik(data: Rotated, h2: np.ndarray) -> np.ndarray:

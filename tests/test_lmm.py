@@ -571,6 +571,20 @@ def test_rescaling_K(seed, c, m, log10_factor):
     assert_same(found, expected)
 
 
+def test_rescaling_a_singular_K_with_h2_next_to_1():
+    """20 covariates and a K of rank 15: the best h2 is 1, where V is singular."""
+    y, C, K = problem(416, 20, 15)
+    expected = model(y, C, K).reml()
+    assert expected.h2 > 1 - 1e-7
+    h2 = np.array([1 - 2e-9, 1 - 1e-7, 1 - 1e-5])
+    reference = likelihood.restricted_loglik(model(y, C, K).rotated, h2)
+    for factor in (1e-10, 1e-3, np.pi, 1e10):
+        scaled = model(y, C, K * factor)
+        found = likelihood.restricted_loglik(scaled.rotated, h2)
+        np.testing.assert_allclose(found, reference, rtol=3e-10)
+        assert scaled.reml().loglik == pytest.approx(expected.loglik, rel=1e-7)
+
+
 @PROPERTY
 @given(seeds, covariates, sizes)
 def test_shifting_and_rescaling_covariates(seed, c, m):

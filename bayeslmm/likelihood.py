@@ -189,8 +189,8 @@ def terms(data: Rotated, h2: np.ndarray, *, precision: np.ndarray | None = None)
     half = np.linalg.solve(L, g[..., None])[..., 0]
     b = np.linalg.solve(np.swapaxes(L, 1, 2), half[..., None])[..., 0]
     Q = yy - (half * half).sum(axis=1)
-    for i in np.flatnonzero(h2 > _NEARLY_SINGULAR):
-        L[i], b[i], Q[i] = _by_rows(data, float(h2[i]), precision)
+    for near in np.flatnonzero(h2 > _NEARLY_SINGULAR):
+        L[near], b[near], Q[near] = _by_rows(data, float(h2[near]), precision)
     logdet_A = 2 * np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
     return Terms(logdet_d + logdet_A, Q, logdet_d, b, L)
 

@@ -415,6 +415,90 @@ def h2(
     typer.echo("\n" + summary)
 
 
+@app.command(short_help="Heritability of annotations, chromosomes, households.")
+def partition(
+    bfile: Annotated[str, typer.Argument(metavar="BFILE", help="Prefix of .bed, .bim and .fam.")],
+    pheno: Pheno,
+    formula: Formula,
+    out: Folder,
+    by: Annotated[
+        str,
+        typer.Option(
+            help="chrom; maf or ld (bins of allele frequency or LD score); a .bed file of regions; "
+            "or a table with two columns, variant id and label."
+        ),
+    ] = "chrom",
+    household: Annotated[
+        str | None,
+        typer.Option(help="Column of the table with groups that share an environment."),
+    ] = None,
+    prior: Annotated[
+        str,
+        typer.Option(
+            help="Prior on the shares: uniform (over all splits), or split (h2 uniform, its split "
+            "uniform)."
+        ),
+    ] = "uniform",
+    draws: Annotated[int, typer.Option(help="Draws from the posterior to keep.")] = 4000,
+    evaluations: Annotated[
+        int | None,
+        typer.Option(help="Evaluations of the likelihood, with three kernels and more."),
+    ] = None,
+    seed: Seed = None,
+    id: Id = None,
+    missing: Missing = "error",
+    scale: Scale = None,
+    maf: Maf = None,
+    max_missing: MaxMissing = None,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Partition heritability: a share of the variance for each group of variants.
+
+    The model is y = C b + sum u_k + e with u_k ~ N(0, s2_k K_k), a relatedness matrix K_k for each
+    group. REML with likelihood-ratio tests, the posterior of all shares together, and enrichment:
+    the share of h2 over the share of variants.
+
+    \b
+    Examples:
+      bayeslmm partition cohort --by chrom --pheno traits.tsv --formula "height ~ sex" --out chroms
+      bayeslmm partition cohort --by coding.bed --household house --pheno traits.tsv \\
+                         --formula "height ~ sex + age" --out coding
+
+    \b
+    Writes to the folder --out, with the trait's name in the file's:
+      summary.txt                what was found; also printed
+      components.tsv             each kernel: share (posterior, REML), variance, test
+      enrichment_TRAIT.tsv .png  share of h2 over share of variants, P(> 1)
+      shares_TRAIT.png           posterior and REML of the shares
+      posterior_TRAIT.zarr       draws, for ArviZ
+      samples_TRAIT.tsv          every sample: kept, or the reason why not
+      provenance.json            versions, parameters, checksums of the input
+    """
+    from bayeslmm import commands_partition
+
+    summary = commands_partition.partition(
+        bfile,
+        by=by,
+        household=household,
+        pheno=pheno,
+        id=id,
+        formulas=formula,
+        out=out,
+        prior=prior,
+        draws=draws,
+        evaluations=evaluations,
+        seed=seed,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+        overwrite=overwrite,
+        threads=threads,
+    )
+    typer.echo("\n" + summary)
+
+
 @app.command(short_help="Association test of every variant.")
 def scan(
     bfile: Annotated[str, typer.Argument(metavar="BFILE", help=_GENOTYPES)],

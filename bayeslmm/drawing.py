@@ -42,6 +42,9 @@ SIZES = {
     "pcs": (5.8, 4.6),
     "relatives": (6.6, 4.6),
     "inflation": (7.4, 4.6),
+    "shares": (6.6, 1.6),
+    "enrichment": (6.6, 1.4),
+    "chromosome_h2": (6.6, 4.4),
 }
 _PER_SNP, _TALLEST = 0.46, 30.0
 LOG_P = r"$-\log_{10}\,p$"

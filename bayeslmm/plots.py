@@ -49,13 +49,16 @@ from bayeslmm.errors import InputError
 from bayeslmm.loci import find_loci, neg_log10_p, placed_positions
 from bayeslmm.plots_genome import miami, regional, relatedness, variance_partition
 from bayeslmm.plots_structure import inflation, pcs, relatives
+from bayeslmm.plots_partition import chromosome_h2, enrichment, shares
 from bayeslmm.tables import snp_effects
 
 __all__ = [
     "calibration",
+    "chromosome_h2",
     "coverage",
     "design",
     "effects",
+    "enrichment",
     "fine_mapping",
     "h2",
     "h2_report",
@@ -71,6 +74,7 @@ __all__ = [
     "relatives",
     "residuals",
     "save",
+    "shares",
     "variance_partition",
 ]
 
@@ -1126,7 +1130,11 @@ def save(
     **options
         Passed to it.
     """
-    rows = data["posterior"].sizes["snp"] if draw is effects else 0
+    rows = 0
+    if draw is effects or draw is shares:
+        rows = data["posterior"].sizes["snp" if draw is effects else "kernel"]
+    elif draw is enrichment:
+        rows = len(data)
     figure = Figure(figsize=figure_size(draw.__name__, rows), layout="constrained")
     draw(data, ax=figure.add_subplot(), **options)
     figure.savefig(path, dpi=160)

@@ -172,12 +172,16 @@ def chromosome_h2(
     ax.errorbar(x, h2, [h2 - low, high - h2], **_points())
     slope = h2.sum() / x.sum()
     end = np.array([0, x.max() * 1.06])
-    ax.plot(end, slope * end, color=SERIES[1], lw=1.2, ls=(0, (5, 1.5)), zorder=1)
-    ax.annotate(
-        "h² in proportion to length", (end[1], slope * end[1]), ha="right", va="bottom",
-        fontsize=8.5, color=SERIES[1], xytext=(0, 3), textcoords="offset points",
-        path_effects=halo(),
-    )  # fmt: skip
+    ax.plot(
+        end,
+        slope * end,
+        color=SERIES[1],
+        lw=1.2,
+        ls=(0, (5, 1.5)),
+        zorder=1,
+        label="in proportion to length",
+    )
+    ax.legend(frameon=False, fontsize=8.5, loc="upper left", labelcolor=INK)
     for name, a, b in zip(names, x, h2, strict=True):
         ax.annotate(
             name, (a, b), xytext=(4, 4), textcoords="offset points", fontsize=8.5, color=INK,

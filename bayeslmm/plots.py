@@ -48,8 +48,8 @@ from bayeslmm.drawing import (
 from bayeslmm.errors import InputError
 from bayeslmm.loci import find_loci, neg_log10_p, placed_positions
 from bayeslmm.plots_genome import miami, regional, relatedness, variance_partition
-from bayeslmm.plots_structure import inflation, pcs, relatives
 from bayeslmm.plots_partition import chromosome_h2, enrichment, shares
+from bayeslmm.plots_structure import inflation, pcs, relatives
 from bayeslmm.tables import snp_effects
 
 __all__ = [

@@ -122,7 +122,7 @@ def partition(
             "max_missing": max_missing,
             "missing": missing,
         }
-        inputs = [str(pheno), *commands._genotype_files(bfile)]
+        inputs = [str(pheno), *commands.genotype_files(bfile)]
         if Path(by).is_file():
             inputs.append(by)
         write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError, listing
-from bayeslmm.files import sha256
+from bayeslmm.files import sha256, text_of
 from bayeslmm.sources import (
     Opened,
     copies_of_allele,
@@ -243,10 +243,7 @@ def read_sample_file(path: Path) -> pd.DataFrame:
     """Sample table of an Oxford .sample: two header lines, then ID_1 (FID), ID_2 (IID), ..."""
     from bayeslmm.plink_files import label_samples
 
-    try:
-        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file (byte {error.start:,} is no UTF-8).") from error
+    lines = [line.split() for line in text_of(path).splitlines()]
     if len(lines) < 3 or lines[0][:1] != ["ID_1"] or lines[1][:1] != ["0"]:
         raise InputError(
             f"{path}: not a .sample file: it needs a first line ID_1 ID_2 missing ..., a second "

@@ -20,7 +20,7 @@ from bayeslmm.association import scan as scan_variants
 from bayeslmm.basis import Eigenbasis, load_eigenbasis
 from bayeslmm.codings import CODINGS
 from bayeslmm.errors import InputError
-from bayeslmm.files import existing
+from bayeslmm.files import existing, text_of
 from bayeslmm.genotype_files import locate
 from bayeslmm.genotypes import Genotypes, read_genotypes
 from bayeslmm.lmm import LMM
@@ -959,12 +959,12 @@ def _read_grm(source: str) -> GRM:
             f"{source}: a text matrix has no sample ids. Write them to {ids}, one per line, in "
             "the order of its rows (for GEMMA: the individuals of the .fam)."
         )
-    return read_grm(source, samples=ids.read_text().split())
+    return read_grm(source, samples=text_of(ids).split())
 
 
 def _read_ids(path: Path, kernel: GRM | Eigenbasis) -> list[str]:
     """Sample ids, one per line, or FID and IID as PLINK's --keep has them."""
-    rows = [line.split() for line in existing(path).read_text().splitlines() if line.strip()]
+    rows = [line.split() for line in text_of(existing(path)).splitlines() if line.strip()]
     rows = [row for row in rows if not row[0].startswith("#")]
     if not rows:
         raise InputError(f"{path}: no sample ids.")

@@ -69,6 +69,15 @@ def existing(path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def text_of(path: str | os.PathLike[str]) -> str:
+    """Content of a text file in UTF-8; an `InputError` if it is no text."""
+    path = Path(path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file (byte {error.start:,} is no UTF-8).") from error
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file, as a hexadecimal string; of a folder, that of its files and names."""
     path = Path(path)

@@ -7,6 +7,7 @@ import gzip
 import os
 import re
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -154,6 +155,8 @@ def read_phenotypes(
             raise InputError(
                 f"{path}: reading Parquet needs pyarrow: pip install 'bayeslmm[parquet]'."
             ) from None
+        except (OSError, ValueError) as error:  # pyarrow's own errors among them
+            raise InputError(f"{path}: not a Parquet file ({error}).") from error
         if not isinstance(table.index, pd.RangeIndex):
             table = table.reset_index()
         table.index = pd.RangeIndex(1, len(table) + 1, name="row")
@@ -190,7 +193,7 @@ def _read_text(path: Path) -> pd.DataFrame:
                 for number, row in enumerate(rows, start=1)
                 if any(row)
             }
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise InputError(f"{path}: not a table with a header line ({error}).") from error
     if len(lines) < 2:
         raise InputError(f"{path}: the table has {'a header but no rows' if lines else 'no line'}.")

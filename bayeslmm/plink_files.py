@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError, listing
-from bayeslmm.files import sha256
+from bayeslmm.files import sha256, text_of
 from bayeslmm.sources import (
     MISSING,
     Opened,
@@ -345,9 +345,9 @@ def _read_headed(path: Path, *marks: str) -> tuple[str, list[str] | None, int]:
 
 
 def _read_text(path: Path) -> str:
-    raw = path.read_bytes()
-    if path.suffix == ".zst":
-        raw = _decompressed(path, raw)
+    if path.suffix != ".zst":
+        return text_of(path)
+    raw = _decompressed(path, path.read_bytes())
     try:
         return raw.decode()
     except UnicodeDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError, listing
-from bayeslmm.files import existing, refuse_existing, write_aside
+from bayeslmm.files import existing, refuse_existing, text_of, write_aside
 from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.memory import require_memory
 from bayeslmm.progress import log, map_ahead, track
@@ -752,15 +753,14 @@ def read_grm(path: str | os.PathLike[str], *, samples: Sequence[str] | None = No
 def _read_ids(path: Path) -> pd.Index:
     """Ids of a .grm.id: the IID where it is unique, else FID_IID. A header #FID is skipped."""
     family, sample = [], []
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            fields = line.split()
-            if number == 1 and fields and fields[0] in ("#FID", "#IID"):
-                continue
-            if len(fields) < 2:
-                raise InputError(f"{path}, line {number:,}: expected two columns, FID and IID.")
-            family.append(fields[0])
-            sample.append(fields[1])
+    for number, line in enumerate(io.StringIO(text_of(path)), start=1):
+        fields = line.split()
+        if number == 1 and fields and fields[0] in ("#FID", "#IID"):
+            continue
+        if len(fields) < 2:
+            raise InputError(f"{path}, line {number:,}: expected two columns, FID and IID.")
+        family.append(fields[0])
+        sample.append(fields[1])
     ids = pd.Index(sample, dtype="str")
     return ids if not ids.has_duplicates else pd.Index(family, dtype="str") + "_" + ids
 

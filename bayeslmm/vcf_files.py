@@ -7,10 +7,13 @@ temporary folder: one byte for each genotype, four where the file has dosages (D
 
 from __future__ import annotations
 
+import gzip
+import struct
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -29,6 +32,7 @@ from bayeslmm.sources import (
     variant_table,
 )
 
+_COLUMNS = [b"#CHROM", b"POS", b"ID", b"REF", b"ALT", b"QUAL", b"FILTER", b"INFO"]
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 
@@ -39,18 +43,20 @@ def open_vcf(path: Path) -> Opened:
     where it declares GP; and from its GT where it has no such value.
     """
     cyvcf2 = require_library("cyvcf2", "vcf", f"{path}: reading a VCF")
-    _require_end(path)
+    count = _count_records(path)
+    if not count:
+        raise InputError(f"{path}: has a header and no variants.")
     try:
         vcf = cyvcf2.VCF(str(path))
     except Exception as error:  # cyvcf2 raises its base class
         raise InputError(f"{path}: cannot be read as VCF or BCF ({error}).") from error
     try:
-        return _convert(path, vcf)
+        return _convert(path, vcf, count)
     finally:
         vcf.close()
 
 
-def _convert(path: Path, vcf: Any) -> Opened:
+def _convert(path: Path, vcf: Any, count: int) -> Opened:
     ids = list(vcf.samples)
     if not ids:
         raise InputError(f"{path}: has no samples, only sites.")
@@ -63,7 +69,7 @@ def _convert(path: Path, vcf: Any) -> Opened:
     try:
         # the file has no name and is gone when the last view of it is
         with tempfile.TemporaryFile(prefix="bayeslmm.") as store:
-            for record in track(_records(path, vcf), f"Reading {path.name}"):
+            for record in track(_records(path, vcf), f"Reading {path.name}", total=count):
                 alts = record.ALT or ["."]
                 rows.append(
                     (record.CHROM, record.POS, record.ID or ".", record.REF, ",".join(alts))
@@ -71,8 +77,8 @@ def _convert(path: Path, vcf: Any) -> Opened:
                 dosage = _record_dosages(path, record, len(ids), len(alts), soft)
                 store.write(np.ascontiguousarray(dosage.astype(dtype, copy=False)).data)
                 m += len(alts)
-            if not m:
-                raise InputError(f"{path}: has a header and no variants.")
+            if len(rows) != count:
+                raise InputError(f"{path}: damaged after {len(rows):,} of {count:,} variants.")
             store.flush()
             dosages = np.memmap(store, dtype=dtype, mode="r", shape=(m, len(ids)))
     except OSError as error:
@@ -171,12 +177,94 @@ def _declared(vcf: Any) -> set[str]:
     return {info["ID"] for info in infos if "ID" in info}
 
 
-def _require_end(path: Path) -> None:
-    """A file in BGZF ends with an empty block; without it, it is truncated."""
+# -- what the C library does not check -------------------------------------------------------
+
+
+def _count_records(path: Path) -> int:
+    """Number of variants; the frame of every record is checked on the way.
+
+    htslib trusts some of it (the process dies of a record without a contig), and a file cut
+    off between two records, or within a gzip stream, would pass for a shorter one.
+    """
     with open(path, "rb") as file:
         head = file.read(16)
-        if head[:4] != b"\x1f\x8b\x08\x04" or head[12:14] != b"BC":
-            return
-        file.seek(-min(len(_BGZF_END), path.stat().st_size), 2)
-        if file.read() != _BGZF_END:
-            raise InputError(f"{path}: truncated (the block that ends a BGZF file is absent).")
+        packed = head[:2] == b"\x1f\x8b"
+        if head[:4] == b"\x1f\x8b\x08\x04" and head[12:14] == b"BC":
+            file.seek(-min(len(_BGZF_END), path.stat().st_size), 2)
+            if file.read() != _BGZF_END:
+                raise InputError(f"{path}: truncated (the block that ends a BGZF file is absent).")
+        file.seek(0)
+        content: BinaryIO = gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[assignment]
+        try:
+            if content.peek(3)[:3] == b"BCF":  # type: ignore[attr-defined]
+                return _count_bcf(path, content)
+            return _count_text(path, content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{path}: truncated or damaged ({error}).") from error
+
+
+def _count_text(path: Path, lines: BinaryIO) -> int:
+    count = tabs = 0
+    for number, line in enumerate(lines, start=1):
+        if line.startswith(b"##") and not tabs:
+            continue
+        if not tabs:
+            names = line.rstrip(b"\r\n").split(b"\t")
+            if names[: len(_COLUMNS)] != _COLUMNS:
+                raise InputError(
+                    f"{path}, line {number:,}: expected the header line "
+                    f"{b' '.join(_COLUMNS).decode()} ... with tabs between."
+                )
+            tabs = len(names) - 1
+            continue
+        chrom, pos = line[:1000].split(b"\t", 2)[:2] if line.count(b"\t") == tabs else (b"", b"")
+        if not chrom or not pos.isdigit() or b"\0" in line:
+            found = line.count(b"\t") + 1
+            raise InputError(
+                f"{path}, line {number:,}: {found:,} columns, expected {tabs + 1:,}, the first "
+                "a chromosome and the second a position."
+            )
+        count += 1
+    if not tabs:
+        raise InputError(f"{path}: no line #CHROM POS ID ...: the file has a header only.")
+    return count
+
+
+def _count_bcf(path: Path, content: BinaryIO) -> int:
+    damaged = f"{path}: truncated or damaged"
+
+    def take(size: int) -> bytes:
+        raw = content.read(size)
+        if len(raw) < size:
+            raise InputError(f"{damaged}: it ends within a record.")
+        return raw
+
+    magic, length = struct.unpack("<5sI", take(9))
+    if magic != b"BCF\2\2":
+        raise InputError(f"{path}: BCF version {magic[3:].hex('.')}, expected 2.2.")
+    text = b"".join(_pieces(take, length))
+    contigs = text.count(b"##contig=")
+    count = 0
+    while lengths := content.read(8):
+        if len(lengths) < 8:
+            raise InputError(f"{damaged}: it ends within a record.")
+        shared, individual = struct.unpack("<II", lengths)
+        if shared < 24:
+            raise InputError(f"{damaged}: a record of {shared} bytes.")
+        contig, pos = struct.unpack("<ii", take(8))
+        if not 0 <= contig < contigs or pos < -1:
+            raise InputError(
+                f"{damaged}: record {count + 1:,} is at contig {contig} of {contigs}, {pos}."
+            )
+        for _ in _pieces(take, shared - 8 + individual):
+            pass
+        count += 1
+    return count
+
+
+def _pieces(take: Callable[[int], bytes], size: int) -> Iterator[bytes]:
+    """So many bytes, some at a time: a wrong length takes no memory."""
+    while size:
+        piece = take(min(size, 2**20))
+        size -= len(piece)
+        yield piece

@@ -2,7 +2,7 @@
 
     python tests/fuzz.py TARGETS FIRST LAST      (names with commas, or "all")
 
-Each case is a seed. The process has a limit on memory and on time per case, so an allocation
+Each case is a seed. The process has a limit on memory, and on CPU time per case, so an allocation
 that the file does not justify, or a hang, ends it; the seed of the running case is in the file
 that --note names. tests/test_fuzz.py runs a short form of it.
 """
@@ -32,7 +32,7 @@ from bayeslmm.errors import InputError
 FORMATS = Path(__file__).parent / "golden" / "formats"
 GOLDEN = FORMATS.parent
 HEADROOM = 600e6  # bytes that a case may take beyond what the process has
-SECONDS = 20
+SECONDS = 20  # of CPU time, for one case
 
 
 class Target(NamedTuple):
@@ -212,14 +212,14 @@ def main() -> None:
         for seed in range(options.first, options.last):
             if options.note:
                 options.note.write_text(f"{name} {seed}")
-            signal.alarm(SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
             try:
                 outcome = run(name, seed)
             except Exception:
                 outcome = "FAILED"
                 failures += 1
                 print(f"--- {name} {seed}\n{traceback.format_exc(limit=-6)}", flush=True)
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
         print(name, outcomes, flush=True)
     sys.exit(failures > 0)

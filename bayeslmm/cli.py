@@ -255,6 +255,177 @@ def grm(
     )
 
 
+@app.command(short_help="Principal components of genotypes.")
+def pca(
+    bfile: Annotated[str, typer.Argument(metavar="BFILE", help=_GENOTYPES)],
+    out: Folder,
+    k: Annotated[int, typer.Option("--k", min=1, help="Number of components.")] = 10,
+    project: Annotated[
+        str | None, typer.Option(help="Genotypes of new samples, to be placed among the others.")
+    ] = None,
+    pheno: Annotated[Path | None, typer.Option(help="Table with a column to colour by.")] = None,
+    id: Id = None,
+    color: Annotated[str | None, typer.Option(help="That column.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the random start, where there is one.")] = 0,
+    maf: Maf = None,
+    max_missing: MaxMissing = None,
+    chrom: Chrom = None,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Compute principal components: eigenvectors of the relatedness matrix, as plink2 --pca.
+
+    Up to 10,000 samples exactly, of more in a few passes over the genotypes. In a model they need
+    no file: --formula "height ~ sex + pcs(10)".
+
+    \b
+    Example:
+      bayeslmm pca cohort --k 10 --out pca_cohort
+
+    \b
+    Writes to the folder --out:
+      pcs.tsv  pcs.png       scores of every sample
+      components.tsv         eigenvalues, variance explained, shrinkage of projections
+      projected.tsv          with --project: corrected scores of the new samples
+      summary.txt            also printed
+      provenance.json        versions, parameters, checksums of the input
+    """
+    from bayeslmm import commands_structure
+
+    typer.echo(
+        commands_structure.pca(
+            bfile,
+            out=out,
+            k=k,
+            project=project,
+            pheno=pheno,
+            id=id,
+            color=color,
+            seed=seed,
+            maf=maf,
+            max_missing=max_missing,
+            chrom=chrom,
+            overwrite=overwrite,
+            threads=threads,
+        )
+    )
+
+
+@app.command(short_help="Pairs of relatives, and a largest unrelated subset.")
+def relatives(
+    bfile: Annotated[str, typer.Argument(metavar="BFILE", help=_GENOTYPES)],
+    out: Folder,
+    min_kinship: Annotated[
+        float, typer.Option(help="Pairs to list: by default 3rd-degree relatives and closer.")
+    ] = 0.0442,
+    max_kinship: Annotated[
+        float, typer.Option(help="Largest kinship in the unrelated subset.")
+    ] = 0.0442,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Find relatives by KING-robust kinship and IBS0, as plink2 --make-king-table.
+
+    \b
+    Example:
+      bayeslmm relatives cohort --out relatives_cohort
+
+    \b
+    Writes to the folder --out:
+      relatives.tsv.gz   pairs, closest first: kinship, IBS0, degree
+      unrelated.txt      FID and IID of a largest subset without relatives (for --keep)
+      relatives.png      kinship against IBS0
+      summary.txt        also printed
+      provenance.json    versions, parameters, checksums of the input
+    """
+    from bayeslmm import commands_structure
+
+    typer.echo(
+        commands_structure.relatives(
+            bfile,
+            out=out,
+            min_kinship=min_kinship,
+            max_kinship=max_kinship,
+            overwrite=overwrite,
+            threads=threads,
+        )
+    )
+
+
+@app.command(short_help="Quality of variants and samples.")
+def qc(
+    bfile: Annotated[str, typer.Argument(metavar="BFILE", help=_GENOTYPES)],
+    out: Folder,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Count missing genotypes, alleles and heterozygotes; test Hardy-Weinberg proportions exactly.
+
+    Nothing is filtered: --maf and --max-missing of the other commands do that.
+
+    \b
+    Example:
+      bayeslmm qc cohort --out qc_cohort
+
+    \b
+    Writes to the folder --out:
+      variants.tsv.gz    genotype counts, allele frequency, missingness, Hardy-Weinberg p
+      samples.tsv        missingness, heterozygosity, inbreeding coefficient F
+      summary.txt        also printed
+      provenance.json    versions, parameters, checksums of the input
+    """
+    from bayeslmm import commands_structure
+
+    typer.echo(commands_structure.qc(bfile, out=out, overwrite=overwrite, threads=threads))
+
+
+@app.command(short_help="Variants without close linkage disequilibrium.")
+def prune(
+    bfile: Annotated[str, typer.Argument(metavar="BFILE", help=_GENOTYPES)],
+    out: Folder,
+    r2: Annotated[float, typer.Option(help="Largest squared correlation to keep.")] = 0.2,
+    window: Annotated[int, typer.Option(help="Variants in a window.")] = 50,
+    step: Annotated[int, typer.Option(help="Variants by which it moves.")] = 5,
+    window_kb: Annotated[
+        float | None, typer.Option(help="Kilobases instead of --window and --step.")
+    ] = None,
+    maf: Maf = None,
+    max_missing: MaxMissing = None,
+    chrom: Chrom = None,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Leave out variants in linkage disequilibrium, as plink's --indep-pairwise.
+
+    \b
+    Example:
+      bayeslmm prune cohort --r2 0.2 --out pruned
+
+    \b
+    Writes to the folder --out:
+      keep.txt  out.txt   ids of the variants kept and left out
+      summary.txt         also printed
+      provenance.json     versions, parameters, checksums of the input
+    """
+    from bayeslmm import commands_structure
+
+    typer.echo(
+        commands_structure.prune(
+            bfile,
+            out=out,
+            r2=r2,
+            window=window,
+            step=step,
+            window_kb=window_kb,
+            maf=maf,
+            max_missing=max_missing,
+            chrom=chrom,
+            overwrite=overwrite,
+            threads=threads,
+        )
+    )
+
+
 @app.command(short_help="A simulated cohort with known truth.")
 def simulate(
     out: Annotated[str, typer.Option(help="Prefix of the files to write.")],

@@ -56,7 +56,8 @@ def pca(
         if new is not None:
             write_table(new, folder / "projected.tsv", index=True)
         if k > 1:
-            plots.save(folder / "pcs.png", plots.pcs, found, table, color=color, projected=new)
+            options = {"table": table, "color": color, "projected": new}
+            plots.save(folder / "pcs.png", plots.pcs, found, **options)
         lines = [repr(found)[1:-2]]
         if new is not None:
             lines.append(f"{len(new):,} samples of {project} projected and corrected.")

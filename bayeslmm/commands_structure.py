@@ -57,7 +57,7 @@ def pca(
             write_table(new, folder / "projected.tsv", index=True)
         if k > 1:
             options = {"table": table, "color": color, "projected": new}
-            plots.save(folder / "pcs.png", plots.pcs, found, **options)
+            plots.save(folder / "pcs.png", plots.pcs, found, **options)  # type: ignore[arg-type]
         lines = [repr(found)[1:-2]]
         if new is not None:
             lines.append(f"{len(new):,} samples of {project} projected and corrected.")

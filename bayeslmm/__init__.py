@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayeslmm import datasets, kernels, plots, priors, transforms
+    from bayeslmm.ascertainment import Pcgc, pcgc
     from bayeslmm.association import lambda_gc, scan
     from bayeslmm.basis import Eigenbasis, eigenbasis, load_eigenbasis
     from bayeslmm.calibration import calibrate
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from bayeslmm.genotypes import Genotypes, read_genotypes
     from bayeslmm.heritability import liability_h2
     from bayeslmm.kinship import Relatives, relatives, unrelated
+    from bayeslmm.liability import LiabilityLMM
     from bayeslmm.lmm import LMM
     from bayeslmm.partition import IdentifiabilityWarning, PartitionedLMM
     from bayeslmm.pedigrees import Pedigree, pedigree
@@ -56,9 +58,11 @@ _HOME = {
     "Inflation": "confounding",
     "InputError": "errors",
     "LMM": "lmm",
+    "LiabilityLMM": "liability",
     "PCA": "structure",
     "Partition": "variant_sets",
     "PartitionedLMM": "partition",
+    "Pcgc": "ascertainment",
     "Pedigree": "pedigrees",
     "Relatives": "kinship",
     "RepeatedLMM": "repeated",
@@ -82,6 +86,7 @@ _HOME = {
     "maf_bins": "variant_sets",
     "partition_grms": "variant_sets",
     "pca": "structure",
+    "pcgc": "ascertainment",
     "pedigree": "pedigrees",
     "prune": "quality",
     "read_genotypes": "genotypes",
@@ -112,8 +117,10 @@ __all__ = [
     "IdentifiabilityWarning",
     "Inflation",
     "InputError",
+    "LiabilityLMM",
     "Partition",
     "PartitionedLMM",
+    "Pcgc",
     "Pedigree",
     "Relatives",
     "RepeatedLMM",
@@ -139,6 +146,7 @@ __all__ = [
     "maf_bins",
     "partition_grms",
     "pca",
+    "pcgc",
     "pedigree",
     "plots",
     "priors",

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from bayeslmm.genotypes import Genotypes
+    from bayeslmm.liability import LiabilityLMM
     from bayeslmm.lmm import LMM
+
+# Of the liability model's calibration: chains at most, and sweeps between draws of one.
+_CHAINS, _APART = 33, 40
 
 type Draws = dict[str, np.ndarray]
 type Replicate = tuple[Draws, np.ndarray]
@@ -156,10 +160,7 @@ def calibrate(
         raise InputError("Without kernel there is no h2 to calibrate.")
     if method not in ("posterior", "nuts"):
         raise InputError(f"method='{method}' is unknown; expected 'posterior' or 'nuts'.")
-    if replicates < 20 or draws < 9:
-        raise InputError(
-            f"At least 20 replicates of 9 draws are needed, but {replicates} of {draws} came."
-        )
+    _enough(replicates, draws)
     selected = selected_snps(model, snps, genotypes)
     truth = model.h2_prior if simulate_h2 is None else as_h2_prior(simulate_h2)
     if method == "posterior":
@@ -295,3 +296,120 @@ class _Nuts:
 
 def _stack(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, *values.shape[2:])
+
+
+def calibrate_liability(
+    model: LiabilityLMM,
+    *,
+    replicates: int = 200,
+    draws: int = 99,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Calibration:
+    """Calibration of the liability model's sampler; see `LiabilityLMM.calibrate`."""
+    from dataclasses import replace
+
+    from scipy.special import log_ndtr
+
+    from bayeslmm.liability_gibbs import gibbs
+
+    _enough(replicates, draws)
+    base = model.problem()
+    X, n = base.X, base.n
+    h2_prior = unit_density(model.h2_prior.log_density)
+    chains = min(draws, _CHAINS)
+    each = -(-draws // chains)
+    rows = []
+    for stream in track(
+        np.random.SeedSequence(seed).spawn(replicates),
+        "Calibrating",
+        total=replicates,
+        show=progress,
+    ):
+        rng = np.random.default_rng(stream)
+        sign = np.ones(n)
+        while abs(sign.sum()) == n:
+            h2 = float(h2_prior.draw(1, rng)[0])
+            b = rng.standard_normal(X.shape[1]) / np.sqrt(base.precision)
+            u = base.U @ (np.sqrt(h2 * base.s) * rng.standard_normal(n))
+            eta = (X @ b + u) / np.sqrt(1 - h2)
+            sign = np.where(eta + rng.standard_normal(n) > 0, 1.0, -1.0)
+        found = gibbs(
+            replace(base, sign=sign),
+            draws=_APART * each,
+            tune=100,
+            chains=chains,
+            rng=rng,
+            latent=each,
+        )
+        at = found.kept
+        h2s, bs = found.h2[:, at, None], found.b[:, at]
+        etas = (bs @ X.T + found.u) / np.sqrt(1 - h2s)
+        true = {
+            "h2": np.array(h2),
+            "b": b,
+            "u[0]": u[0],
+            "risk[0]": eta[0],
+            "log_lik": log_ndtr(sign * eta).sum(),
+        }
+        sampled = {
+            "h2": _stack(h2s[..., 0]),
+            "b": _stack(bs),
+            "u[0]": _stack(found.u[..., 0]),
+            "risk[0]": _stack(etas[..., 0]),
+            "log_lik": _stack(log_ndtr(sign * etas).sum(axis=-1)),
+        }
+        rows.append(_ranks(true, sampled, {"b": list(model.C.columns)}, draws, rng))
+    return Calibration(pd.DataFrame(rows), draws, "the liability model's Gibbs sampler")
+
+
+def _enough(replicates: int, draws: int) -> None:
+    if replicates < 20 or draws < 9:
+        raise InputError(
+            f"At least 20 replicates of 9 draws are needed, but {replicates} of {draws} came."
+        )
+
+
+def reliability_table(risk: np.ndarray, case: np.ndarray, *, bins: int = 10) -> pd.DataFrame:
+    """Predicted risk and observed share of cases in groups of like risk.
+
+    Parameters
+    ----------
+    risk : array_like, shape (a,)
+        Predicted risks.
+    case : array_like of bool, shape (a,)
+        Who is a case.
+    bins : int
+        Groups of as many people each.
+
+    Returns
+    -------
+    DataFrame
+        n, risk (mean), share (of cases), low, high (95% by Wilson's score interval).
+
+    Examples
+    --------
+    >>> reliability_table([0.1, 0.1, 0.8, 0.8], [0, 0, 1, 1], bins=2).share.tolist()
+    [0.0, 1.0]
+    """
+    risk, case = np.asarray(risk, dtype=np.float64), np.asarray(case, dtype=np.float64)
+    if risk.shape != case.shape or risk.ndim != 1 or len(risk) < bins:
+        raise InputError(
+            f"Risks have shape {risk.shape} and cases {case.shape}; expected as many of both, "
+            f"and at least {bins}."
+        )
+    parts = np.array_split(np.argsort(risk, kind="stable"), bins)
+    n = np.array([len(part) for part in parts])
+    share = np.array([case[part].mean() for part in parts])
+    z2 = 1.959964**2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    return pd.DataFrame(
+        {
+            "n": n,
+            "risk": [risk[part].mean() for part in parts],
+            "share": share,
+            "low": np.minimum(middle - half, share),
+            "high": np.maximum(middle + half, share),
+        }
+    )

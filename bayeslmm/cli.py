@@ -670,6 +670,87 @@ def partition(
     typer.echo("\n" + summary)
 
 
+@app.command(short_help="Liability of a case/control trait: heritability and risks.")
+def liability(
+    pheno: Pheno,
+    formula: Annotated[
+        str, typer.Option(help='Case/control trait and covariates, as "case ~ sex + age".')
+    ],
+    out: Folder,
+    bfile: Genotypes = None,
+    grm: Grm = None,
+    basis: Basis = None,
+    prevalence: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of cases in the population, if cases were sampled on purpose: adds PCGC "
+            "regression, and makes the risks the population's."
+        ),
+    ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(help="Column with families, for the standard error of PCGC regression."),
+    ] = None,
+    prior: Prior = "uniform",
+    draws: Annotated[int, typer.Option(min=1, help="Draws of each chain.")] = 1500,
+    chains: Annotated[int, typer.Option(min=1, help="Chains; all share the work.")] = 8,
+    seed: Seed = None,
+    id: Id = None,
+    missing: Missing = "error",
+    scale: Scale = None,
+    maf: Maf = None,
+    max_missing: MaxMissing = None,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Sample the liability (probit) model: a case has a liability above 0.
+
+    The liability is C b + u + e, u ~ N(0, h2 K / kappa), e ~ N(0, 1 - h2). It is the model of a
+    random sample; for samples of cases and controls give --prevalence, and take the heritability
+    from PCGC regression.
+
+    \b
+    Example:
+      bayeslmm liability cohort --pheno traits.tsv --formula "case ~ sex" --prevalence 0.01 \\
+                         --out liability_case
+
+    \b
+    Writes to the folder --out:
+      summary.txt              what was found; also printed
+      h2.tsv                   h2 on the observed and the liability scale, by each method
+      covariates.tsv           effects on the liability
+      risk_TRAIT.tsv           each sample's risk with its interval
+      h2_TRAIT.png             h2.tsv as a plot
+      posterior_TRAIT.zarr     draws, for ArviZ: xarray.open_datatree(folder, engine="zarr")
+      samples_TRAIT.tsv        every sample: kept, or the reason why not
+      provenance.json          versions, parameters, checksums of the input
+    """
+    from bayeslmm import commands_liability
+
+    summary = commands_liability.liability(
+        bfile,
+        grm=grm,
+        basis=basis,
+        pheno=pheno,
+        id=id,
+        formula=formula,
+        out=out,
+        prevalence=prevalence,
+        groups=groups,
+        prior=prior,
+        draws=draws,
+        chains=chains,
+        seed=seed,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+        overwrite=overwrite,
+        threads=threads,
+    )
+    typer.echo("\n" + summary)
+
+
 @app.command(short_help="Association test of every variant.")
 def scan(
     bfile: Annotated[str, typer.Argument(metavar="BFILE", help=_GENOTYPES)],

@@ -265,7 +265,7 @@ def h2(
 ) -> str:
     """Heritability of one or more traits, to a folder; returns the summary."""
     clock = Clock()
-    _require_one_source(bfile, grm, basis, scale, maf, max_missing)
+    require_one_source(bfile, grm, basis, scale, maf, max_missing)
     if draws < 0:
         raise InputError(f"--draws must not be negative, but is {draws}.")
     h2_prior = parse_prior(prior, spike)
@@ -286,7 +286,7 @@ def h2(
         clock("REML, exact posterior, plots")
         summary = write_summary(folder, _heritability_lines(models))
         parameters = {
-            **_sources(bfile, grm, basis, pheno, id),
+            **sources(bfile, grm, basis, pheno, id),
             "formulas": formulas,
             "h2_prior": repr(h2_prior),
             "prior": prior,
@@ -444,7 +444,7 @@ def scan(
         clock("plots and tables")
         summary = write_summary(folder, lines[:-1])
         parameters = {
-            **_sources(bfile, grm, basis, pheno, id),
+            **sources(bfile, grm, basis, pheno, id),
             "formulas": formulas,
             "family": family,
             "tests": None if chosen is None else list(chosen),
@@ -603,9 +603,9 @@ def sample(
     formula = _one_formula(formulas)
     with_snps = _check_snp_options(bfile, snps, scan, top, snp_prior)
     if with_snps and (grm or basis):
-        _require_one_source(None, grm, basis, scale, maf, max_missing)
+        require_one_source(None, grm, basis, scale, maf, max_missing)
     else:
-        _require_one_source(bfile, grm, basis, scale, maf, max_missing)
+        require_one_source(bfile, grm, basis, scale, maf, max_missing)
     if target_accept is not None and not 0 < target_accept < 1:
         raise InputError(f"--target-accept must be between 0 and 1, but is {target_accept:g}.")
     if sampler not in _SAMPLERS:
@@ -698,7 +698,7 @@ def predict(
     """Predict the phenotypes of other samples, to a folder; returns the summary."""
     clock = Clock()
     formula = _one_formula(formulas)
-    _require_one_source(bfile, grm, basis, scale, maf, max_missing)
+    require_one_source(bfile, grm, basis, scale, maf, max_missing)
     if new is not None and samples is not None:
         raise InputError("Name the samples to predict by --new or by --samples, not both.")
     if bfile is None and (new is not None or snp_effects):
@@ -794,7 +794,7 @@ def _one_formula(formulas: list[str]) -> str:
     return formulas[0]
 
 
-def _require_one_source(
+def require_one_source(
     bfile: str | None,
     grm: str | None,
     basis: Path | None,
@@ -802,6 +802,7 @@ def _require_one_source(
     maf: float | None,
     max_missing: float | None,
 ) -> None:
+    """Raise an `InputError` unless relatedness comes from exactly one place."""
     given = [s for s in (bfile, grm, basis) if s is not None]
     if len(given) != 1:
         raise InputError(
@@ -994,7 +995,7 @@ def kernel_files(bfile: str | None, grm: str | None, basis: Path | None) -> list
     return [part for part in parts if os.path.isfile(part)]
 
 
-def _sources(
+def sources(
     bfile: str | None, grm: str | None, basis: Path | None, pheno: Path, id: str | None
 ) -> dict[str, Any]:
     """Where the data came from, as a later command needs it."""
@@ -1055,7 +1056,7 @@ def _write_heritability(
             tree = model.posterior(draws, seed=seed)
             draws_of_b = tree["posterior"]["b"].to_numpy()[0]
             b = b.assign(mean=draws_of_b.mean(axis=0), sd=draws_of_b.std(axis=0))
-            _write_draws(tree, folder / f"posterior_{name}.zarr")
+            write_draws(tree, folder / f"posterior_{name}.zarr")
         effects.append(b.rename_axis("covariate").reset_index().assign(trait=name))
         write_table(model.samples, folder / f"samples_{name}.tsv", index=True)
         plots.save(folder / f"h2_{name}.png", plots.h2, model)
@@ -1101,7 +1102,8 @@ def _write_scan(
         plots.save(folder / f"qq_{name}.png", plots.qq, hits)
 
 
-def _write_draws(tree: xr.DataTree, path: Path) -> None:
+def write_draws(tree: xr.DataTree, path: Path) -> None:
+    """Write draws as a zarr folder, for ArviZ."""
     # Format 2 has consolidated metadata; of format 3's the readers still warn.
     tree.to_zarr(path, zarr_format=2)
 
@@ -1116,7 +1118,7 @@ def _write_sampled(
     """Draws, tables and plots of one trait's model."""
     from bayeslmm import plots
 
-    _write_draws(tree, folder / "posterior.zarr")
+    write_draws(tree, folder / "posterior.zarr")
     write_table(model.samples, folder / "samples.tsv", index=True)
     table = tables.parameters(tree)
     write_table(_named_limits(table), folder / "parameters.tsv", index=True)

@@ -45,6 +45,9 @@ SIZES = {
     "shares": (6.6, 1.6),
     "enrichment": (6.6, 1.4),
     "chromosome_h2": (6.6, 4.4),
+    "liability_scales": (7.6, 3.4),
+    "reliability": (4.8, 4.8),
+    "ascertainment": (8.2, 4.2),
 }
 _PER_SNP, _TALLEST = 0.46, 30.0
 LOG_P = r"$-\log_{10}\,p$"

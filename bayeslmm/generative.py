@@ -304,7 +304,7 @@ def variances(
         s2 = pm.Deterministic("s2", genetic + s2_e)
         pm.Deterministic("h2", genetic / s2)
         return pt.sqrt(s2), s2_g, s2_e
-    h2 = _variable("h2", priors, lambda name: _h2_variable(name, h2_prior))
+    h2 = _variable("h2", priors, lambda name: h2_variable(name, h2_prior))
     if "s2" in priors:
         s2 = _variable("s2", priors)
         sd = pm.Deterministic("sd", pt.sqrt(s2))
@@ -316,7 +316,8 @@ def variances(
     return sd, s2_g, s2_e
 
 
-def _h2_variable(name: str, prior: H2Prior) -> Any:
+def h2_variable(name: str, prior: H2Prior) -> Any:
+    """A variable of a PyMC model with a prior on h2."""
     import pymc as pm
 
     if prior.spike:

@@ -328,6 +328,21 @@ def is_two_valued(y: np.ndarray) -> bool:
     return len(np.unique(y[:1000])) <= 2 and len(np.unique(y)) == 2
 
 
+def liability_factor(prevalence: float, sample_prevalence: float) -> float:
+    """What takes h2 on the observed scale to that of the liability: Lee et al. (2011), eq. 23.
+
+    Examples
+    --------
+    >>> round(liability_factor(0.5, 0.5), 4)  # pi / 2
+    1.5708
+    """
+    from scipy.special import ndtri
+
+    density = np.exp(-0.5 * ndtri(prevalence) ** 2) / np.sqrt(2 * np.pi)
+    between = prevalence * (1 - prevalence)
+    return float(between**2 / (density**2 * sample_prevalence * (1 - sample_prevalence)))
+
+
 def liability_h2(
     h2: Any,
     prevalence: float,
@@ -385,8 +400,6 @@ def liability_h2(
     >>> print(f"{bl.liability_h2(0.2, prevalence=0.01, sample_prevalence=0.5):.3f}")
     0.110
     """
-    from scipy.special import ndtri
-
     values: Any = h2
     if hasattr(h2, "children"):
         values = h2["posterior"]["h2"]
@@ -413,10 +426,7 @@ def liability_h2(
             "of a normal distribution, and a small error of the prevalence changes much.",
             stacklevel=2,
         )
-    density = np.exp(-0.5 * ndtri(prevalence) ** 2) / np.sqrt(2 * np.pi)
-    between = prevalence * (1 - prevalence)
-    factor = between**2 / (density**2 * sample_prevalence * (1 - sample_prevalence))
-    found = values * factor
+    found = values * liability_factor(prevalence, sample_prevalence)
     share = float(np.mean(np.asarray(found) > 1))
     if share > 0:
         what = "The value is" if np.ndim(found) == 0 else f"{100 * share:.3g}% of the values are"

@@ -208,11 +208,11 @@ def _refuse_separation(
     """
     if mu is not None and np.minimum(mu, 1 - mu).min() > _SEPARATED:
         return
-    part = _separating(y, C)
+    part = separating(y, C)
     if not len(part):
         return
     # One that does it by itself, with the intercept, says more than a combination.
-    alone = [j for j in part if len(_separating(y, np.column_stack([np.ones(len(y)), C[:, j]])))]
+    alone = [j for j in part if len(separating(y, np.column_stack([np.ones(len(y)), C[:, j]])))]
     labels = [names[int(j)] if len(names) else f"covariate {j + 1}" for j in alone or part]
     shown = [label for label in labels if label not in ("Intercept", "1")] or labels
     raise InputError(
@@ -222,7 +222,7 @@ def _refuse_separation(
     )
 
 
-def _separating(y: np.ndarray, C: np.ndarray) -> np.ndarray:
+def separating(y: np.ndarray, C: np.ndarray) -> np.ndarray:
     """Columns of C in a combination that separates the classes; none if there is no such."""
     from scipy.optimize import linprog
 

@@ -48,11 +48,13 @@ from bayeslmm.drawing import (
 from bayeslmm.errors import InputError
 from bayeslmm.loci import find_loci, neg_log10_p, placed_positions
 from bayeslmm.plots_genome import miami, regional, relatedness, variance_partition
+from bayeslmm.plots_liability import ascertainment, liability_scales, reliability
 from bayeslmm.plots_partition import chromosome_h2, enrichment, shares
 from bayeslmm.plots_structure import inflation, pcs, relatives
 from bayeslmm.tables import snp_effects
 
 __all__ = [
+    "ascertainment",
     "calibration",
     "chromosome_h2",
     "coverage",
@@ -63,6 +65,7 @@ __all__ = [
     "h2",
     "h2_report",
     "inflation",
+    "liability_scales",
     "manhattan",
     "miami",
     "pcs",
@@ -72,6 +75,7 @@ __all__ = [
     "regional",
     "relatedness",
     "relatives",
+    "reliability",
     "residuals",
     "save",
     "shares",

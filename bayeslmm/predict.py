@@ -164,7 +164,7 @@ def predict(
         if genotypes is None:
             raise InputError("The draws have SNP effects: give the genotypes of the new samples.")
         fixed = (
-            fixed + _snp_part(tree, genotypes) @ posterior["beta"].to_numpy().reshape(total, -1).T
+            fixed + snp_part(tree, genotypes) @ posterior["beta"].to_numpy().reshape(total, -1).T
         )
     s2_e = posterior["s2_e"].to_numpy().reshape(-1)
     rng = np.random.default_rng(seed)
@@ -227,7 +227,7 @@ def _conditional(model: LMM, tree: xr.DataTree) -> Conditional:
     return Conditional(model, posterior, snps)
 
 
-def _snp_part(tree: xr.DataTree, genotypes: Genotypes) -> np.ndarray:
+def snp_part(tree: xr.DataTree, genotypes: Genotypes) -> np.ndarray:
     """Dosages of the draws' SNPs in new samples, centred as in the model, shape (a, k)."""
     constant = tree["constant_data"].dataset
     ids = [str(snp) for snp in tree["posterior"].dataset.snp.to_numpy()]

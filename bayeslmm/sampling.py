@@ -251,8 +251,15 @@ def sample_model(
     return tree
 
 
-def check_sampling(tree: xr.DataTree) -> None:
-    """Warn, in words, of divergences, of high r-hat and of few effective draws."""
+def check_sampling(
+    tree: xr.DataTree,
+    *,
+    few: str = "Raise draws, or use lmm.posterior() where no other prior is needed",
+) -> None:
+    """Warn, in words, of divergences, of high r-hat and of few effective draws.
+
+    `few` says what to do about few effective draws.
+    """
     from arviz_stats.base import array_stats
 
     problems = []
@@ -283,8 +290,7 @@ def check_sampling(tree: xr.DataTree) -> None:
         )
     if worst_ess[1] < 400:
         problems.append(
-            f"only {worst_ess[1]:.0f} effective draws of {worst_ess[0]} (400 are wanted). "
-            "Raise draws, or use lmm.posterior() where no other prior is needed"
+            f"only {worst_ess[1]:.0f} effective draws of {worst_ess[0]} (400 are wanted). {few}"
         )
     if problems:
         warnings.warn("; ".join(problems) + ".", SamplingWarning, stacklevel=3)

@@ -206,7 +206,7 @@ def _write(
 ) -> None:
     from bayeslmm import plots
 
-    commands._write_draws(tree, folder / f"posterior_{name}.zarr")
+    commands.write_draws(tree, folder / f"posterior_{name}.zarr")
     write_table(model.samples, folder / f"samples_{name}.tsv", index=True)
     plots.save(folder / f"shares_{name}.png", plots.shares, tree, fit=fit)
     if enriched is not None:

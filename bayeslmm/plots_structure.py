@@ -119,6 +119,7 @@ def pcs(
                 gid="projected",
             )
         share = found.variance_explained
+        panel.xaxis.set_major_locator(MaxNLocator(nbins=4))
         panel.set_xlabel(f"{share.index[a]} ({100 * share.iloc[a]:.1f}%)")
         panel.set_ylabel(f"{share.index[b]} ({100 * share.iloc[b]:.1f}%)")
         clean(panel)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bayeslmm.ascertainment import Pcgc, pcgc
     from bayeslmm.association import lambda_gc, scan
     from bayeslmm.basis import Eigenbasis, eigenbasis, load_eigenbasis
+    from bayeslmm.block_basis import BlockBasis
     from bayeslmm.calibration import calibrate
     from bayeslmm.checkpoints import checkpoint
     from bayeslmm.comparison import compare
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from bayeslmm.liability import LiabilityLMM
     from bayeslmm.lmm import LMM
     from bayeslmm.partition import IdentifiabilityWarning, PartitionedLMM
+    from bayeslmm.low_rank import LowRankBasis, low_rank_basis
     from bayeslmm.pedigrees import Pedigree, pedigree
     from bayeslmm.phenotypes import read_phenotypes
     from bayeslmm.quality import prune, sample_qc, variant_qc
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from bayeslmm.selection import stepwise
     from bayeslmm.simulate import SimulatedCohort, simulate_cohort
     from bayeslmm.structure import PCA, pca
+    from bayeslmm.sparse_relatedness import SparseGRM, read_sparse_grm, sparse_grm
     from bayeslmm.thresholds import significance_threshold
     from bayeslmm.variant_sets import Partition, ld_bins, ld_scores, maf_bins, partition_grms
 
@@ -50,6 +53,7 @@ __version__ = "0.1.0"
 # Public names and the module of each, imported on first use: `import bayeslmm` costs nothing.
 # No module may have the name of a function here: importing it would shadow the function.
 _HOME = {
+    "BlockBasis": "block_basis",
     "Eigenbasis": "basis",
     "FineMap": "finemapping",
     "GRM": "relatedness",
@@ -63,11 +67,13 @@ _HOME = {
     "Partition": "variant_sets",
     "PartitionedLMM": "partition",
     "Pcgc": "ascertainment",
+    "LowRankBasis": "low_rank",
     "Pedigree": "pedigrees",
     "Relatives": "kinship",
     "RepeatedLMM": "repeated",
     "SamplingWarning": "sampling",
     "SimulatedCohort": "simulate",
+    "SparseGRM": "sparse_relatedness",
     "calibrate": "calibration",
     "checkpoint": "checkpoints",
     "check_residuals": "residuals",
@@ -87,17 +93,20 @@ _HOME = {
     "partition_grms": "variant_sets",
     "pca": "structure",
     "pcgc": "ascertainment",
+    "low_rank_basis": "low_rank",
     "pedigree": "pedigrees",
     "prune": "quality",
     "read_genotypes": "genotypes",
     "read_grm": "relatedness",
     "read_phenotypes": "phenotypes",
     "relatives": "kinship",
+    "read_sparse_grm": "sparse_relatedness",
     "sample_model": "sampling",
     "sample_qc": "quality",
     "scan": "association",
     "significance_threshold": "thresholds",
     "simulate_cohort": "simulate",
+    "sparse_grm": "sparse_relatedness",
     "stepwise": "selection",
     "unrelated": "kinship",
     "unrelated_eigenvalues": "designs",
@@ -111,6 +120,7 @@ __all__ = [
     "GRM",
     "LMM",
     "PCA",
+    "BlockBasis",
     "Eigenbasis",
     "FineMap",
     "Genotypes",
@@ -121,11 +131,13 @@ __all__ = [
     "Partition",
     "PartitionedLMM",
     "Pcgc",
+    "LowRankBasis",
     "Pedigree",
     "Relatives",
     "RepeatedLMM",
     "SamplingWarning",
     "SimulatedCohort",
+    "SparseGRM",
     "calibrate",
     "check_residuals",
     "checkpoint",
@@ -147,6 +159,7 @@ __all__ = [
     "partition_grms",
     "pca",
     "pcgc",
+    "low_rank_basis",
     "pedigree",
     "plots",
     "priors",
@@ -155,11 +168,13 @@ __all__ = [
     "read_grm",
     "read_phenotypes",
     "relatives",
+    "read_sparse_grm",
     "sample_model",
     "sample_qc",
     "scan",
     "significance_threshold",
     "simulate_cohort",
+    "sparse_grm",
     "stepwise",
     "transforms",
     "unrelated",

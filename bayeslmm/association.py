@@ -767,8 +767,8 @@ class Run:
     ) -> list[dict[str, np.ndarray]]:
         genotypes, size = self.genotypes, self.size
         basis = scanners[0].basis
-        if basis is not None and self.dtype == np.float32:
-            _ = basis.vectors32  # made once, before the threads need it
+        if basis is not None:
+            basis.prepare(self.dtype)
 
         def work(span: tuple[int, int]) -> tuple[CenteredBlock, list[dict[str, np.ndarray]]]:
             block, x = (self.kept or {}).get(span) or self._prepared(span, scanners[0])

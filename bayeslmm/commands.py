@@ -17,7 +17,7 @@ import pandas as pd
 from bayeslmm import commands_binary, datasets, pairs, priors, tables
 from bayeslmm.association import BACKGROUNDS, FAMILIES, TESTS, lambda_gc
 from bayeslmm.association import scan as scan_variants
-from bayeslmm.basis import Eigenbasis, load_eigenbasis
+from bayeslmm.basis import Basis, load_eigenbasis
 from bayeslmm.codings import CODINGS
 from bayeslmm.errors import InputError
 from bayeslmm.files import existing, text_of
@@ -27,7 +27,7 @@ from bayeslmm.lmm import LMM
 from bayeslmm.loci import find_loci, lead_variants, parse_region, require_columns
 from bayeslmm.phenotypes import design_from_formula, read_phenotypes, relabel, without_pcs
 from bayeslmm.progress import blas_threads
-from bayeslmm.relatedness import GRM, read_grm, write_gemma, write_grm
+from bayeslmm.relatedness import Relatedness, read_grm, write_gemma, write_grm
 from bayeslmm.relatedness import grm as make_grm
 from bayeslmm.results import (
     PROVENANCE,
@@ -41,6 +41,7 @@ from bayeslmm.results import (
     write_table,
 )
 from bayeslmm.snps import selected_snps
+from bayeslmm.sparse_relatedness import read_sparse_grm
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -400,7 +401,7 @@ def scan(
         table = read_phenotypes(pheno, id=id)
         genotypes = read_genotypes(bfile)
         clock(repr(genotypes))
-        kernel: GRM | Eigenbasis | None = None
+        kernel: Relatedness | Basis | None = None
         if not no_kernel:
             source = None if grm or basis else bfile
             kernel = make_kernel(
@@ -863,7 +864,7 @@ def _chosen_snps(
     return [snp.strip() for part in snps or [] for snp in part.split(",") if snp.strip()]
 
 
-def _samples_to_predict(model: LMM, kernel: GRM | Eigenbasis, path: Path | None) -> pd.Index:
+def _samples_to_predict(model: LMM, kernel: Relatedness | Basis, path: Path | None) -> pd.Index:
     """Those of the file, or else all that have genotypes and were not analysed."""
     if path is None:
         ids = kernel.samples[~kernel.samples.isin(model.ids)]
@@ -926,9 +927,9 @@ def make_kernel(
     max_missing: float | None,
     clock: Clock,
     kept: Checkpoint | None = None,
-) -> GRM | Eigenbasis:
+) -> Relatedness | Basis:
     """The kernel from whichever source was named; formulas are checked before it is made."""
-    kernel: GRM | Eigenbasis
+    kernel: Relatedness | Basis
     if basis is not None:
         kernel = load_eigenbasis(basis)
     elif grm is not None:
@@ -948,8 +949,17 @@ def make_kernel(
     return kernel
 
 
-def _read_grm(source: str) -> GRM:
-    """A matrix in GCTA's or GEMMA's format; GEMMA's with the ids of PREFIX.samples.txt."""
+def _read_grm(source: str) -> Relatedness:
+    """A matrix in GCTA's (dense or sparse) or GEMMA's format, with PREFIX.samples.txt."""
+    prefix = source.removesuffix(".sp").removesuffix(".grm")
+    dense, sparse = (os.path.isfile(f"{prefix}.grm.{ending}") for ending in ("bin", "sp"))
+    if sparse and dense and not source.endswith((".grm.sp", ".grm.bin")):
+        raise InputError(
+            f"{source}: there are {prefix}.grm.bin and {prefix}.grm.sp. Name the one that is "
+            f"meant, as --grm {prefix}.grm.sp or --grm {prefix}.grm.bin."
+        )
+    if sparse and not source.endswith(".grm.bin"):
+        return read_sparse_grm(source)
     match = re.fullmatch(r"(.*?)(\.[cs]XX)?\.txt(\.gz)?", source)
     if match is None:
         return read_grm(source)
@@ -963,7 +973,7 @@ def _read_grm(source: str) -> GRM:
     return read_grm(source, samples=text_of(ids).split())
 
 
-def _read_ids(path: Path, kernel: GRM | Eigenbasis) -> list[str]:
+def _read_ids(path: Path, kernel: Relatedness | Basis) -> list[str]:
     """Sample ids, one per line, or FID and IID as PLINK's --keep has them."""
     rows = [line.split() for line in text_of(existing(path)).splitlines() if line.strip()]
     rows = [row for row in rows if not row[0].startswith("#")]
@@ -990,8 +1000,8 @@ def kernel_files(bfile: str | None, grm: str | None, basis: Path | None) -> list
         return []
     if os.path.isfile(grm):
         return [grm]
-    prefix = grm.removesuffix(".grm")
-    parts = (f"{prefix}.grm.{ending}" for ending in ("bin", "id", "N.bin"))
+    prefix = grm.removesuffix(".sp").removesuffix(".grm")
+    parts = (f"{prefix}.grm.{ending}" for ending in ("bin", "id", "N.bin", "sp"))
     return [part for part in parts if os.path.isfile(part)]
 
 

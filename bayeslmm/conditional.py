@@ -88,7 +88,7 @@ class Conditional:
     def _log_ratio(self) -> np.ndarray:
         with np.errstate(divide="ignore"):
             ratio = self.s2_g / self.s2_e
-        return np.log(np.maximum(ratio, 1e-17 / self.S[0]))
+        return np.log(np.maximum(ratio, 1e-17 / self.S.max()))
 
     def _interpolated_log_likelihood(self, nodes: np.ndarray) -> np.ndarray:
         """`log_likelihood` with U times few columns, then a small product for each draw."""

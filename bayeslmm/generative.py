@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from bayeslmm.basis import dense_vectors
 from bayeslmm.effects import snp_terms
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import Genotypes
@@ -255,14 +256,17 @@ def build(
 
         # y = C b + X beta + u + e, in one of three forms.
         if form == "explicit":
-            U = pm.Data("U", np.asarray(basis.vectors), dims=("sample", "eigenvector"))
+            U = pm.Data(
+                "U", dense_vectors(basis, "The explicit form"), dims=("sample", "eigenvector")
+            )
             z = pm.Normal("z", dims="eigenvector")
             u = pm.Deterministic("u", pt.dot(U, pt.sqrt(s2_g) * pt.sqrt(S) * z), dims="sample")
             if observe:
                 pm.Normal("y", mean + u, pt.sqrt(s2_e), observed=y, dims="sample")
         elif form == "marginal":
             n = len(data.y)
-            K = pm.Data("K", (basis.vectors * basis.values) @ basis.vectors.T)
+            vectors = dense_vectors(basis, "The marginal form")
+            K = pm.Data("K", (vectors * basis.values) @ vectors.T)
             if observe:
                 V = s2_g * K + s2_e * pt.eye(n)
                 pm.MvNormal("y", mean, cov=V, observed=y, dims="sample")

@@ -65,7 +65,11 @@ def contrast_eigenvalues(data: Rotated) -> np.ndarray:
         j = int(np.argmax(np.abs(C[:, 0])))
         if abs(C[j, 0]) > 1 - 1e-9 and s[j] < 1e-9:
             return np.sort(np.maximum(np.delete(s, j), 0.0))
-    require_memory(24.0 * data.n**2, f"The eigenvalues of {data.n:,} samples given covariates")
+    require_memory(
+        24.0 * data.n**2,
+        f"Exact tests and confidence intervals for h2 (not the posterior, h2_posterior().hdi()): "
+        f"the eigenvalues of {data.n:,} samples given covariates",
+    )
     SC = s[:, None] * C
     cross = C @ SC.T
     # The covariates' own c eigenvalues are moved from 0 to -1, to be told from those of PKP.

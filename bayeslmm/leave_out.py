@@ -30,7 +30,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from bayeslmm import likelihood
-from bayeslmm.basis import Eigenbasis
+from bayeslmm.basis import Basis
 from bayeslmm.errors import InputError, listing
 from bayeslmm.nodes import lagrange, nodes_over
 from bayeslmm.priors import H2Prior
@@ -71,7 +71,7 @@ class LeftOut:
 
 def leave_out(
     data: likelihood.Rotated,
-    basis: Eigenbasis | None,
+    basis: Basis | None,
     prior: H2Prior,
     ids: Sequence[str],
     blocks: Sequence[np.ndarray] | None = None,
@@ -84,7 +84,7 @@ def leave_out(
     ----------
     data : Rotated
         Phenotype and covariates on the basis.
-    basis : Eigenbasis or None
+    basis : Basis or None
         None without kernel: h2 is 0.
     prior : H2Prior
         Prior on h2; a point mass at 0 takes part.
@@ -148,7 +148,7 @@ def _interpolation(h2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _log_terms(
     data: likelihood.Rotated,
-    basis: Eigenbasis | None,
+    basis: Basis | None,
     h2: np.ndarray,
     blocks: Sequence[np.ndarray] | None,
     *,
@@ -166,7 +166,7 @@ def _log_terms(
 
 def _members(
     data: likelihood.Rotated,
-    basis: Eigenbasis | None,
+    basis: Basis | None,
     h2: np.ndarray,
     blocks: Sequence[np.ndarray],
 ) -> np.ndarray:
@@ -210,7 +210,7 @@ def _log_t(residual: np.ndarray, scale: np.ndarray, df: int) -> np.ndarray:
 
 
 def _nodes(
-    data: likelihood.Rotated, basis: Eigenbasis | None, prior: H2Prior, kept: float
+    data: likelihood.Rotated, basis: Basis | None, prior: H2Prior, kept: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nodes of h2 and the log of their prior mass.
 
@@ -232,7 +232,7 @@ def _nodes(
 
 def _densities(
     data: likelihood.Rotated,
-    basis: Eigenbasis | None,
+    basis: Basis | None,
     h2: np.ndarray,
     blocks: Sequence[np.ndarray] | None,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
@@ -253,7 +253,7 @@ def _densities(
 
 
 def _chunks(
-    data: likelihood.Rotated, basis: Eigenbasis | None, h2: np.ndarray
+    data: likelihood.Rotated, basis: Basis | None, h2: np.ndarray
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """So many nodes at a time that memory is bounded: which, and `_projection` there."""
     n, c = data.C.shape
@@ -264,7 +264,7 @@ def _chunks(
 
 
 def _projection(
-    data: likelihood.Rotated, basis: Eigenbasis | None, h2: np.ndarray
+    data: likelihood.Rotated, basis: Basis | None, h2: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """w (n, k), H (n, k, c), g = Py (n, k) and Q (k,): P = U diag(w) U' - H H' at each node."""
     n = data.n
@@ -292,7 +292,7 @@ class _Forms:
     form_in: np.ndarray
 
 
-def _single(basis: Eigenbasis | None, w: np.ndarray, H: np.ndarray, g: np.ndarray) -> _Forms:
+def _single(basis: Basis | None, w: np.ndarray, H: np.ndarray, g: np.ndarray) -> _Forms:
     """Every sample by itself: diagonals only."""
     M = w if basis is None else basis.row_quadratic(w)
     HH = (H * H).sum(axis=2)
@@ -302,7 +302,7 @@ def _single(basis: Eigenbasis | None, w: np.ndarray, H: np.ndarray, g: np.ndarra
 
 
 def _blockwise(
-    basis: Eigenbasis | None,
+    basis: Basis | None,
     w: np.ndarray,
     H: np.ndarray,
     g: np.ndarray,
@@ -319,12 +319,11 @@ def _blockwise(
     return _Forms(*forms)
 
 
-def _block(basis: Eigenbasis | None, weights: np.ndarray, block: np.ndarray) -> np.ndarray:
+def _block(basis: Basis | None, weights: np.ndarray, block: np.ndarray) -> np.ndarray:
     """The block of U diag(w) U' of some samples."""
     if basis is None:
         return np.diag(weights[block])
-    vectors = basis.vectors[block]
-    return (vectors * weights) @ vectors.T
+    return basis.block_quadratic(weights, block)
 
 
 def _logdet_and_form(A: np.ndarray, g: np.ndarray) -> tuple[float, float]:
@@ -336,7 +335,7 @@ def _logdet_and_form(A: np.ndarray, g: np.ndarray) -> tuple[float, float]:
 
 def _require_estimable(
     data: likelihood.Rotated,
-    basis: Eigenbasis | None,
+    basis: Basis | None,
     ids: Sequence[str],
     blocks: Sequence[np.ndarray] | None,
 ) -> None:

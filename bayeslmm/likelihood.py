@@ -32,7 +32,7 @@ import numpy as np
 from bayeslmm.errors import InputError
 
 if TYPE_CHECKING:
-    from bayeslmm.basis import Eigenbasis
+    from bayeslmm.basis import Basis
 
 LARGEST_H2 = 1 - 1e-9
 # Above this, products with D^-1 are not summed: digits would be lost.
@@ -61,6 +61,10 @@ class Rotated:
         Mean eigenvalue.
     sd_y : float
         Standard deviation of the phenotype, n in the denominator.
+    uncentered : bool
+        Whether s are those of K as it is, though the model's K is the centred one: the first
+        column of C is along the intercept then. The restricted likelihood is the same, the
+        full one is corrected.
     """
 
     s: np.ndarray
@@ -70,6 +74,7 @@ class Rotated:
     b_ols: np.ndarray
     kappa: float
     sd_y: float
+    uncentered: bool = False
 
     @property
     def n(self) -> int:
@@ -82,7 +87,7 @@ class Rotated:
         return self.n - self.C.shape[1]
 
 
-def rotate(basis: Eigenbasis | None, y: np.ndarray, C: np.ndarray) -> Rotated:
+def rotate(basis: Basis | None, y: np.ndarray, C: np.ndarray) -> Rotated:
     """Put a phenotype (n,) and covariates (n, c) of full column rank on a basis.
 
     Without basis (no kernel) the eigenvalues are 0 and nothing is rotated.
@@ -117,6 +122,7 @@ def rotate(basis: Eigenbasis | None, y: np.ndarray, C: np.ndarray) -> Rotated:
         b_ols,
         kappa,
         sd_y,
+        basis.needs_intercept and not basis.centered,
     )
 
 
@@ -144,7 +150,7 @@ class Terms:
     Q : ndarray, shape (G,)
         y'Py.
     logdet_d : ndarray, shape (G,)
-        sum log d.
+        sum log d, of the centred K if the model has an intercept.
     b : ndarray, shape (G, c)
         Generalised least-squares coefficients of the orthonormal covariates.
     L : ndarray, shape (G, c, c)
@@ -182,6 +188,10 @@ def terms(data: Rotated, h2: np.ndarray, *, precision: np.ndarray | None = None)
     A = np.zeros((G, c, c))
     A[:, rows, cols] = sums[:, : len(rows)]
     A[:, cols, rows] = sums[:, : len(rows)]
+    centring: np.ndarray | float = 0.0
+    if data.uncentered:
+        # |V| of the centred K, by its contrasts: log|V| + log(1'V^-1 1 / n) + log(1 - h2).
+        centring = np.log(A[:, 0, 0]) + np.log1p(-h2)
     if precision is not None:
         A[:, range(c), range(c)] += precision
     g = sums[:, len(rows) :]
@@ -192,7 +202,7 @@ def terms(data: Rotated, h2: np.ndarray, *, precision: np.ndarray | None = None)
     for near in np.flatnonzero(h2 > _NEARLY_SINGULAR):
         L[near], b[near], Q[near] = _by_rows(data, float(h2[near]), precision)
     logdet_A = 2 * np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
-    return Terms(logdet_d + logdet_A, Q, logdet_d, b, L)
+    return Terms(logdet_d + logdet_A, Q, logdet_d + centring, b, L)
 
 
 def _by_rows(

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm import likelihood
-from bayeslmm.basis import Eigenbasis
+from bayeslmm.basis import Basis
 from bayeslmm.case_control import two_valued_note
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import Genotypes
@@ -29,7 +29,7 @@ from bayeslmm.phenotypes import (
 from bayeslmm.priors import H2Prior, as_h2_prior
 from bayeslmm.provenance import provenance
 from bayeslmm.quadrature import UnitDensity, unit_density
-from bayeslmm.relatedness import GRM, HasGRM, as_grm
+from bayeslmm.relatedness import GRM, HasGRM, Relatedness, as_grm
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from bayeslmm.residuals import ResidualCheck
     from bayeslmm.structure import PCA
 
-type Kernel = GRM | HasGRM | Eigenbasis | pd.DataFrame | np.ndarray
+type Kernel = Relatedness | HasGRM | Basis | pd.DataFrame | np.ndarray
 _GRID = np.unique(np.concatenate([[0], np.geomspace(1e-6, 0.05, 12), np.linspace(0.06, 0.94, 45)]))
 _GRID = np.unique(np.concatenate([_GRID, 1 - _GRID[:14], [likelihood.LARGEST_H2]]))
 _GRID = _GRID[_GRID <= likelihood.LARGEST_H2]
@@ -134,9 +134,9 @@ class LMM:
     data : DataFrame or path, or array (n, c)
         The table that the formula refers to, indexed by sample id (or a file to
         read); for a phenotype given as an array, the covariates without intercept.
-    kernel : Eigenbasis, GRM, DataFrame, array (n, n), or None
-        Relatedness. Samples are matched by id, whatever the order. None is plain
-        linear regression.
+    kernel : GRM, SparseGRM, Basis, DataFrame, array (n, n), or None
+        Relatedness, dense, sparse or of low rank. Samples are matched by id, whatever the
+        order. None is plain linear regression.
     h2_prior : prior
         ``"uniform"`` (default), a `bayeslmm.priors.H2Prior`, a function of h2, or a
         scipy distribution.
@@ -215,8 +215,8 @@ class LMM:
         if prior is not None:
             raise InputError("prior= is for several kernels; that of one kernel is h2_prior=.")
         self.h2_prior: H2Prior = as_h2_prior(h2_prior)
-        self._kernel: GRM | Eigenbasis | None = (
-            kernel if kernel is None or isinstance(kernel, Eigenbasis) else as_grm(kernel)
+        self._kernel: Relatedness | Basis | None = (
+            kernel if kernel is None or isinstance(kernel, Basis | Relatedness) else as_grm(kernel)
         )
         ids = None if self._kernel is None else self._kernel.samples
         labelled = self._kernel is not None and self._kernel.labelled
@@ -275,13 +275,13 @@ class LMM:
         return self._design.ids
 
     @cached_property
-    def basis(self) -> Eigenbasis | None:
+    def basis(self) -> Basis | None:
         """The eigenbasis of the analysed samples; None without kernel."""
         if self._kernel is None:
             return None
-        if isinstance(self._kernel, GRM):
+        if isinstance(self._kernel, Relatedness):
             return self._kernel.eigenbasis(self.ids, center=self.has_intercept)
-        if self._kernel.centered and not self.has_intercept:
+        if self._kernel.needs_intercept and not self.has_intercept:
             raise InputError(
                 "The model has no intercept, but the basis is of a centred kernel. Use "
                 "bl.eigenbasis(grm, center=False), or keep the intercept."
@@ -375,7 +375,7 @@ class LMM:
         )
         return other
 
-    def with_kernel(self, kernel: GRM | Eigenbasis | None) -> LMM:
+    def with_kernel(self, kernel: Relatedness | Basis | None) -> LMM:
         """The same model with another kernel, which must hold its samples."""
         other = copy(self)
         for made in ("rotated", "basis", "contrast_eigenvalues", "_h2_nodes"):
@@ -419,8 +419,13 @@ class LMM:
 
     @property
     def grm(self) -> GRM | None:
-        """The relatedness matrix behind the kernel, if it is known."""
-        return self._kernel.grm if isinstance(self._kernel, Eigenbasis) else self._kernel
+        """The dense relatedness matrix behind the kernel, if it is known."""
+        return self.relatedness if isinstance(self.relatedness, GRM) else None
+
+    @property
+    def relatedness(self) -> Relatedness | None:
+        """The relatedness matrix behind the kernel, dense or sparse, if it is known."""
+        return self._kernel.grm if isinstance(self._kernel, Basis) else self._kernel
 
     def __repr__(self) -> str:
         kept = int(self.samples.kept.sum())

@@ -12,6 +12,7 @@ covariate effects is in it.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +21,10 @@ import pandas as pd
 from bayeslmm.conditional import Conditional
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import CenteredBlock, Genotypes
+from bayeslmm.memory import require_memory
 from bayeslmm.relatedness import GRM, standardizing_factor
 from bayeslmm.snps import SelectedSnps, selected_snps
+from bayeslmm.sparse_relatedness import SparseGRM
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,8 +39,9 @@ class CrossKernel:
     ----------
     ids : Index
         The samples, shape (a,).
-    B : ndarray, shape (a, n)
-        Their relatedness to the analysed samples, times U.
+    B : ndarray, shape (a, n), or None
+        Their relatedness to the analysed samples, times U; None for these themselves, where
+        it is U S.
     k : ndarray, shape (a,)
         Their relatedness to themselves.
     """
@@ -46,13 +50,14 @@ class CrossKernel:
         basis = model.basis
         if basis is None:
             raise InputError("Without kernel there are no random effects to predict.")
+        self.basis = basis
         if basis.centered:
             K = _kernel_grm(model).subset(model.ids).matrix
             to_sample = cross.mean(axis=1)
             k = k - 2 * to_sample + K.mean()
             cross = cross - to_sample[:, None] - K.mean(axis=0) + K.mean()
         self.ids = ids
-        self.B = cross @ basis.vectors
+        self.B: np.ndarray | None = basis.rotate_rows(cross)
         self.k = k
 
     @classmethod
@@ -62,17 +67,36 @@ class CrossKernel:
         if basis is None:
             raise InputError("Without kernel there are no random effects to predict.")
         self = cls.__new__(cls)
-        self.ids = model.ids
-        self.B = basis.vectors * basis.values
+        self.ids, self.basis = model.ids, basis
+        self.B = None
         self.k = basis.row_quadratic(np.asarray(basis.values))
         return self
+
+    def times(self, z: np.ndarray) -> np.ndarray:
+        """B z, for z (n, d)."""
+        if self.B is None:
+            return self.basis.unrotate(np.asarray(self.basis.values)[:, None] * z)
+        return self.B @ z
+
+    def squares_times(self, w: np.ndarray) -> np.ndarray:
+        """(B * B) w, for w (n, d) that are functions of S."""
+        if self.B is None:
+            return self.basis.row_quadratic(np.square(self.basis.values)[:, None] * w)
+        return self._squares @ w
+
+    @cached_property
+    def _squares(self) -> np.ndarray:
+        assert self.B is not None
+        return self.B * self.B
 
 
 def kernel_samples(model: LMM, ids: pd.Index) -> CrossKernel:
     """Samples that the model's kernel knows, with phenotype or without."""
     if ids.equals(model.ids):
         return CrossKernel.analysed(model)
-    grm = _kernel_grm(model)
+    grm = model.relatedness
+    if not isinstance(grm, SparseGRM):
+        grm = _kernel_grm(model)
     rows = grm.samples.get_indexer(ids)
     if (rows < 0).any():
         raise InputError(
@@ -80,6 +104,13 @@ def kernel_samples(model: LMM, ids: pd.Index) -> CrossKernel:
             "Give their genotypes."
         )
     columns = grm.samples.get_indexer(model.ids)
+    if isinstance(grm, SparseGRM):
+        require_memory(
+            24.0 * len(rows) * len(columns),
+            f"The relatedness of {len(rows):,} samples to {len(columns):,}",
+        )
+        cross = grm.matrix[rows][:, columns].toarray()
+        return CrossKernel(model, ids, cross, grm.matrix.diagonal()[rows])
     return CrossKernel(
         model, ids, np.asarray(grm.matrix[np.ix_(rows, columns)]), np.diagonal(grm.matrix)[rows]
     )
@@ -178,12 +209,11 @@ def _moments(conditional: Conditional, samples: CrossKernel) -> tuple[np.ndarray
     """E(u* | y, draw) and var(u* | y, draw), each (a, draws)."""
     shape = (len(samples.ids), len(conditional.s2_g))
     mean, variance = np.empty(shape), np.empty(shape)
-    B2 = samples.B * samples.B
     for part, residual, genetic, s2_e in conditional.pieces():
         s2_g = conditional.s2_g[part]
         w = s2_g / (genetic + s2_e)
-        mean[:, part] = samples.B @ (w * residual)
-        variance[:, part] = s2_g * (samples.k[:, None] - B2 @ w)
+        mean[:, part] = samples.times(w * residual)
+        variance[:, part] = s2_g * (samples.k[:, None] - samples.squares_times(w))
     return mean, np.maximum(variance, 0)
 
 
@@ -249,6 +279,11 @@ def snp_part(tree: xr.DataTree, genotypes: Genotypes) -> np.ndarray:
 
 
 def _kernel_grm(model: LMM) -> GRM:
+    if isinstance(model.relatedness, SparseGRM):
+        raise InputError(
+            "The effects of SNPs, and the relatedness of new samples, do not follow from a sparse "
+            "relatedness matrix, whose small entries are set to 0. Use a dense one (bl.grm)."
+        )
     if model.grm is None:
         raise InputError("Prediction needs the relatedness matrix, but the basis was kept without.")
     return model.grm

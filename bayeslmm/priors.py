@@ -12,7 +12,7 @@ from bayeslmm.errors import InputError, listing
 from bayeslmm.quadrature import unit_density
 
 if TYPE_CHECKING:
-    from bayeslmm.basis import Eigenbasis
+    from bayeslmm.basis import Basis
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _normalised(
     return H2Prior(lambda h2: log_density(h2) - constant, name, spike)
 
 
-def penalised_complexity(basis: Eigenbasis, *, upper: float, prob: float) -> H2Prior:
+def penalised_complexity(basis: Basis, *, upper: float, prob: float) -> H2Prior:
     r"""Penalised-complexity prior on h2: exponential on the distance from "no genetics".
 
     With s the eigenvalues over their mean and v = 1 + h2 (s - 1), the distance of the
@@ -128,7 +128,7 @@ def penalised_complexity(basis: Eigenbasis, *, upper: float, prob: float) -> H2P
 
     Parameters
     ----------
-    basis : Eigenbasis
+    basis : Basis
         The prior depends on its eigenvalues only.
     upper, prob : float
         Both in (0, 1).

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from bayeslmm.memory import require_memory
 from bayeslmm.progress import log, map_ahead, track
 
 if TYPE_CHECKING:
-    from bayeslmm.basis import Eigenbasis
+    from bayeslmm.basis import Basis, Eigenbasis
     from bayeslmm.checkpoints import Checkpoint
 
 Scale = Literal["standardized", "centered", "empirical", "dominance"]
@@ -93,7 +93,7 @@ class GRM:
     cache_folder: Path | None = field(default=None, repr=False)
     genotypes: Genotypes | None = field(default=None, repr=False)
     weights: np.ndarray | None = field(default=None, repr=False)
-    _bases: OrderedDict[tuple[bool, str], Eigenbasis] = field(
+    _bases: OrderedDict[tuple[bool, str, str], Eigenbasis] = field(
         default_factory=OrderedDict, repr=False
     )
 
@@ -184,7 +184,11 @@ class GRM:
         )
 
     def eigenbasis(
-        self, samples: Iterable[str] | None = None, *, center: bool = True
+        self,
+        samples: Iterable[str] | None = None,
+        *,
+        center: bool = True,
+        vectors: str = "float64",
     ) -> Eigenbasis:
         """The eigenbasis of K, or of K on some samples; made once and kept.
 
@@ -194,17 +198,21 @@ class GRM:
             All samples by default.
         center : bool
             Whether K is centred on these samples first.
+        vectors : {"float64", "float32"}
+            Precision of the eigenvectors.
         """
-        from bayeslmm.basis import decompose, fingerprint, load_eigenbasis
+        from bayeslmm.basis import Eigenbasis, decompose, fingerprint, load_eigenbasis
 
         ids = self.samples if samples is None else pd.Index(samples, name="id", dtype="str")
-        key = (center, fingerprint(ids))
+        key = (center, fingerprint(ids), vectors)
         if key in self._bases:
             self._bases.move_to_end(key)
             return self._bases[key]
-        folder = self.cache_folder and self.cache_folder / f"{key[1][:16]}-{int(center)}"
+        single = "-float32" * (vectors == "float32")
+        folder = self.cache_folder and self.cache_folder / f"{key[1][:16]}-{int(center)}{single}"
         if folder and folder.is_dir():
             basis = load_eigenbasis(folder, grm=self)
+            assert isinstance(basis, Eigenbasis)
         else:
             if len(ids) < len(self.samples):
                 log.info(
@@ -213,7 +221,7 @@ class GRM:
                     f"{len(ids):,}",
                     f"{len(self.samples):,}",
                 )
-            basis = decompose(self, ids, center=center)
+            basis = decompose(self, ids, center=center, vectors=vectors)
             if folder and self.cache_folder not in _not_kept:
                 try:
                     basis.save(folder, with_grm=False)
@@ -352,7 +360,7 @@ def grm(
     def prepare(job: tuple[Genotypes, tuple[int, int]]) -> tuple[CenteredBlock, np.ndarray]:
         view, span = job
         block = view.centered_block(*span, dtype=kind)
-        used = _standardize(block, scale, view.name)
+        used = standardize(block, scale, view.name)
         if weight is not None:
             used &= weight[slice(*span)] > 0
             block.x[:] *= np.sqrt(weight[slice(*span)])[:, None].astype(kind)
@@ -513,6 +521,22 @@ def _weights(weights: pd.Series | np.ndarray, genotypes: Genotypes) -> np.ndarra
     return values
 
 
+@runtime_checkable
+class Relatedness(Protocol):
+    """A relatedness matrix, dense or sparse, that makes bases of its samples."""
+
+    @property
+    def samples(self) -> pd.Index: ...  # noqa: D102
+    @property
+    def labelled(self) -> bool: ...  # noqa: D102
+    @property
+    def n_variants(self) -> int: ...  # noqa: D102
+    @property
+    def genotypes(self) -> Genotypes | None: ...  # noqa: D102
+    def eigenbasis(self, samples: Iterable[str] | None = None, *, center: bool = True) -> Basis:
+        """The basis of K on some of the samples."""
+
+
 class HasGRM(Protocol):
     """What makes a `GRM` itself, such as a pedigree."""
 
@@ -526,7 +550,13 @@ def as_grm(kernel: GRM | HasGRM | pd.DataFrame | np.ndarray) -> GRM:
     if callable(getattr(kernel, "grm", None)):
         return kernel.grm()  # type: ignore[union-attr]
     if not isinstance(kernel, pd.DataFrame):
-        matrix = np.array(kernel, dtype=np.float64)
+        try:
+            matrix = np.array(kernel, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                "A dense relatedness matrix is needed here (a GRM, a Pedigree, a square table or "
+                f"array), not a {type(kernel).__name__}."
+            ) from error
         return GRM(matrix, _numbers(len(matrix)), labelled=False)
     if not kernel.index.astype(str).equals(kernel.columns.astype(str)):
         raise InputError(
@@ -579,7 +609,7 @@ def standardizing_factor(block: CenteredBlock, scale: str) -> np.ndarray:
         return np.where(block.sum_sq > 0, 1 / np.sqrt(variance), 0)
 
 
-def _standardize(block: CenteredBlock, scale: Scale, name: str) -> np.ndarray:
+def standardize(block: CenteredBlock, scale: Scale, name: str) -> np.ndarray:
     """Scale a centred block's rows in place; returns which variants are polymorphic."""
     polymorphic = block.sum_sq > 0
     if scale == "dominance":
@@ -672,7 +702,7 @@ def write_grm(
     names = [f"{prefix}.grm.{ending}" for ending in ("bin", "N.bin", "id")]
     for name in names:
         refuse_existing(name, overwrite=overwrite)
-    family, within = _fid_iid(grm)
+    family, within = fid_iid(grm.samples, grm.genotypes)
     if fid is not None:
         family = list(fid)
     if len(family) != n:
@@ -696,12 +726,12 @@ def write_grm(
         path.write_text("".join(lines), encoding="utf-8")
 
 
-def _fid_iid(grm: GRM) -> tuple[list[str], list[str]]:
+def fid_iid(samples: pd.Index, genotypes: Genotypes | None) -> tuple[list[str], list[str]]:
     """Family and sample ids as the .fam has them, also where the labels are FID_IID."""
-    table = None if grm.genotypes is None else grm.genotypes.samples
-    if table is None or "fid" not in table or not grm.samples.isin(table.index).all():
-        return list(grm.samples), list(grm.samples)
-    table = table.loc[grm.samples]
+    table = None if genotypes is None else genotypes.samples
+    if table is None or "fid" not in table or not samples.isin(table.index).all():
+        return list(samples), list(samples)
+    table = table.loc[samples]
     return list(table.fid), list(table.iid)
 
 
@@ -738,7 +768,7 @@ def read_grm(path: str | os.PathLike[str], *, samples: Sequence[str] | None = No
     endings = (".grm.N.bin", ".grm.bin", ".grm.id", ".grm")
     prefix = name.removesuffix(next((e for e in endings if name.endswith(e)), ""))
     values, ids = existing(f"{prefix}.grm.bin"), existing(f"{prefix}.grm.id")
-    labels = _read_ids(ids)
+    labels = read_grm_ids(ids)
     n = len(labels)
     matrix = _read_triangle(values, n)
     counts_file = Path(f"{prefix}.grm.N.bin")
@@ -750,7 +780,7 @@ def read_grm(path: str | os.PathLike[str], *, samples: Sequence[str] | None = No
     return GRM(matrix, labels, n_variants, "given", pair_counts=counts, info=info)
 
 
-def _read_ids(path: Path) -> pd.Index:
+def read_grm_ids(path: Path) -> pd.Index:
     """Ids of a .grm.id: the IID where it is unique, else FID_IID. A header #FID is skipped."""
     family, sample = [], []
     for number, line in enumerate(io.StringIO(text_of(path)), start=1):

@@ -936,15 +936,17 @@ class RepeatedLMM:
             ids = pd.Index([str(sample) for sample in samples], dtype="str")
         kernel = self._kernel
         known = kernel.grm if isinstance(kernel, Eigenbasis) else kernel
-        like: Any = SimpleNamespace(basis=self.basis, ids=self.individuals, grm=known)
+        like: Any = SimpleNamespace(
+            basis=self.basis, ids=self.individuals, grm=known, relatedness=known
+        )
         cross = predict.kernel_samples(like, ids)
         S = np.asarray(self.basis.values)
         cutoff = 1e-10 * S[0]
         inverse = np.divide(1, S, out=np.zeros_like(S), where=cutoff < S)
         u = posterior["u"].to_numpy().reshape(-1, self.basis.n)
         s2_g = posterior["s2_g"].to_numpy().reshape(-1)
-        mean = (cross.B * inverse) @ self.basis.rotate(u.T)
-        variance = cross.k - ((cross.B * cross.B) @ inverse)
+        mean = cross.times(inverse[:, None] * self.basis.rotate(u.T))
+        variance = cross.k - cross.squares_times(inverse[:, None])[:, 0]
         variance = np.where(variance > 1e-9 * cross.k.max(), variance, 0)[:, None] * s2_g
         rng = np.random.default_rng(seed)
         draws = mean + np.sqrt(variance) * rng.standard_normal(mean.shape)

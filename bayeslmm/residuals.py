@@ -227,7 +227,7 @@ def _influence(
             raise InputError(
                 f"Group '{name}' has {k:,} of {data.n:,} samples: too few are left without it."
             )
-        U = np.eye(data.n)[members] if model.basis is None else model.basis.vectors[members]
+        U = np.eye(data.n)[members] if model.basis is None else model.basis.rows(members)
         block = (U * w) @ U.T - (U @ half.T) @ (U @ half.T).T
         if np.linalg.eigvalsh(block)[0] <= 1e-10 * np.trace(block):
             raise InputError(

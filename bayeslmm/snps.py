@@ -197,9 +197,9 @@ def polymorphic_snps(
 def _kernel_genotypes(model: LMM) -> Genotypes:
     if model.basis is None:
         raise InputError("The model has no kernel whose genotypes could be used: pass genotypes=.")
-    if model.grm is None or model.grm.genotypes is None:
+    if model.relatedness is None or model.relatedness.genotypes is None:
         raise InputError(
             "SNPs are named, but the kernel does not know its genotypes (it was read from a "
             "file, or given): pass genotypes=."
         )
-    return model.grm.genotypes
+    return model.relatedness.genotypes

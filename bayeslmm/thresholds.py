@@ -299,8 +299,8 @@ def best_variants(
 ) -> np.ndarray:
     """Positions of each phenotype's `keep` variants with the largest statistics, (R, keep)."""
     dtype = nulls.Py.dtype
-    if nulls.basis is not None and dtype == np.float32:
-        _ = nulls.basis.vectors32
+    if nulls.basis is not None:
+        nulls.basis.prepare(dtype)
 
     def work(span: tuple[int, int]) -> tuple[int, np.ndarray, np.ndarray]:
         block = genotypes.centered_block(*span, dtype=dtype)

@@ -226,7 +226,7 @@ def test_memory_is_asked_for_first(grm, monkeypatch):
     with pytest.raises(InputError) as caught:
         eigenbasis(GRM(big, range(20_000)))
     assert str(caught.value) == (
-        "Decomposing a 20,000 x 20,000 relatedness matrix needs 12.8 GB of memory, but 3.0 GB "
+        "Decomposing a 20,000 x 20,000 relatedness matrix needs 6.4 GB of memory, but 3.0 GB "
         "are available. Use fewer samples, or a machine with more memory."
     )
 
@@ -241,7 +241,7 @@ def test_cost_is_stated_before_it_is_spent(monkeypatch, caplog):
     monkeypatch.setattr("scipy.linalg.eigh", stop)
     with pytest.raises(StopError):
         eigenbasis(np.eye(2001))
-    pattern = r"Decomposing a 2,001 x 2,001 relatedness matrix: 128 MB of memory, about \d+ (s|min)"
+    pattern = r"Decomposing a 2,001 x 2,001 relatedness matrix: 96 MB of memory, about \d+ (s|min)"
     assert re.search(pattern, caplog.text)
 
 

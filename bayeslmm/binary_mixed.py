@@ -47,6 +47,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayeslmm.basis import dense_vectors
 from bayeslmm.errors import InputError
 from bayeslmm.logistic import NullLogistic, fit_null, loglik, probabilities
 from bayeslmm.memory import require_memory
@@ -130,7 +131,7 @@ def fit_null_mixed(model: LMM, y: np.ndarray) -> NullMixed:
     assert basis is not None
     n = len(y)
     require_memory(8.0 * n * n * 4, f"The mixed model of {n:,} cases and controls")
-    U = np.asarray(basis.vectors)
+    U = dense_vectors(basis, "The mixed model of cases and controls")
     return fit_pql(y, model.C.to_numpy(dtype=np.float64), (U * basis.values) @ U.T,
                    names=list(model.C.columns))  # fmt: skip
 

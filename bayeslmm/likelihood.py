@@ -24,6 +24,7 @@ first member is the intercept, and y by its residual on C. Neither changes L.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import lgamma, log, pi
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,10 @@ LARGEST_H2 = 1 - 1e-9
 _NEARLY_SINGULAR = 1 - 1e-6
 # Numbers worked on at a time: they stay in the processor's cache.
 _CHUNK = 2**16
+# From so many samples on, sums over them are taken once, at nodes of log s (`_moments`).
+_MANY = 20_000
+# Relative error of what is interpolated between these nodes.
+_NODE_ERROR = 1e-15
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,49 @@ class Rotated:
     def df(self) -> int:
         """Residual degrees of freedom, n - c."""
         return self.n - self.C.shape[1]
+
+    @cached_property
+    def products(self) -> np.ndarray:
+        """What is summed with weights 1 / d, shape (n, P): products within C, C y, and y^2."""
+        rows, cols = np.tril_indices(self.C.shape[1])
+        y = self.y[:, None]
+        return np.column_stack([self.C[:, rows] * self.C[:, cols], self.C * y, y * y])
+
+    @cached_property
+    def moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Nodes of s (M,), and the sums of `products` (M, P) and of 1 (M,) that belong to each.
+
+        A function of h2 and s such as 1 / d is smooth in log s: its singularities lie at a
+        distance of pi from the real line. Interpolated between Chebyshev nodes there, to machine
+        precision, a sum over samples becomes one over nodes, whose weights do not depend on h2.
+        None where samples are few, or their eigenvalues too spread for that to be less work.
+        """
+        from bayeslmm.nodes import chebyshev, lagrange, nodes_for  # which imports this module
+
+        if self.n < _MANY:
+            return None
+        positive = self.s > 0
+        t = np.log(self.s[positive])
+        if not len(t):
+            return None
+        middle, half = 0.5 * (t.min() + t.max()), 0.5 * np.ptp(t) + 1e-9
+        count = nodes_for(half, _NODE_ERROR) + 2
+        if count > self.n // 20:
+            return None
+        at = middle + half * chebyshev(count)
+        sums, ones = np.zeros((count, self.products.shape[1])), np.zeros(count)
+        products = self.products[positive]
+        step = max(1, _CHUNK // count)
+        for i in range(0, len(t), step):
+            share = lagrange(at, t[i : i + step])
+            sums += share.T @ products[i : i + step]
+            ones += share.sum(axis=0)
+        zero = ~positive
+        return (
+            np.append(np.exp(at), 0.0),
+            np.concatenate([sums, self.products[zero].sum(axis=0)[None]]),
+            np.append(ones, zero.sum()),
+        )
 
 
 def rotate(basis: Basis | None, y: np.ndarray, C: np.ndarray) -> Rotated:
@@ -173,18 +221,19 @@ def terms(data: Rotated, h2: np.ndarray, *, precision: np.ndarray | None = None)
     h2 = np.minimum(np.atleast_1d(np.asarray(h2, dtype=np.float64)), LARGEST_H2)
     c = data.C.shape[1]
     rows, cols = np.tril_indices(c)
-    products = np.column_stack([data.C[:, rows] * data.C[:, cols], data.C * data.y[:, None]])
+    s, products, number = data.moments or (data.s, data.products, None)
     G = len(h2)
-    sums, yy, logdet_d = np.empty((G, products.shape[1])), np.empty(G), np.empty(G)
-    step = max(1, _CHUNK // data.n)
+    sums, logdet_d = np.empty((G, products.shape[1])), np.empty(G)
+    step = max(1, _CHUNK // len(s))
     for i in range(0, G, step):
         h = h2[i : i + step, None]
-        d = 1.0 + h * (data.s - 1.0)
+        d = 1.0 + h * (s - 1.0)
         np.maximum(d, 1.0 - h, out=d)
-        logdet_d[i : i + step] = np.log(d).sum(axis=1)
+        log_d = np.log(d)
+        logdet_d[i : i + step] = log_d.sum(axis=1) if number is None else log_d @ number
         np.reciprocal(d, out=d)
         sums[i : i + step] = d @ products
-        yy[i : i + step] = d @ (data.y * data.y)
+    yy = sums[:, -1]
     A = np.zeros((G, c, c))
     A[:, rows, cols] = sums[:, : len(rows)]
     A[:, cols, rows] = sums[:, : len(rows)]
@@ -194,7 +243,7 @@ def terms(data: Rotated, h2: np.ndarray, *, precision: np.ndarray | None = None)
         centring = np.log(A[:, 0, 0]) + np.log1p(-h2)
     if precision is not None:
         A[:, range(c), range(c)] += precision
-    g = sums[:, len(rows) :]
+    g = sums[:, len(rows) : -1]
     L = np.linalg.cholesky(A)
     half = np.linalg.solve(L, g[..., None])[..., 0]
     b = np.linalg.solve(np.swapaxes(L, 1, 2), half[..., None])[..., 0]

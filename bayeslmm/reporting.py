@@ -435,9 +435,12 @@ class _Report:
         basis = self.model.basis
         assert basis is not None
         section = Section("relatedness", "Relatedness and structure", "Relatedness")
-        values = basis.values
+        order = np.argsort(-np.asarray(basis.values), kind="stable")
+        values = np.asarray(basis.values)[order]
         explained = values / values.sum()
-        vectors = np.asarray(basis.vectors[:, :2])
+        first_two = np.zeros((basis.n, 2))
+        first_two[order[:2], [0, 1]] = 1
+        vectors = basis.unrotate(first_two)
 
         def scatter(ax: Axes) -> None:
             ax.plot(

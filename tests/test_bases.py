@@ -1,5 +1,6 @@
 """Fast equals dense: every implementation of the basis against one n x n matrix."""
 
+import dataclasses
 from functools import cache
 from types import SimpleNamespace
 
@@ -107,6 +108,26 @@ def test_likelihoods(kind):
     for name in ("restricted_loglik", "full_loglik", "integrated_loglik"):
         found, expected = (getattr(likelihood, name)(m.rotated, h2) for m in (c.model, c.dense))
         np.testing.assert_allclose(found, expected, rtol=1e-11, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS[2:])
+def test_sums_taken_once_are_the_same(kind, monkeypatch):
+    """Of many samples the likelihood is summed at nodes of the eigenvalues."""
+    c = case(kind)
+    h2 = np.array([0, 1e-4, 0.3, 0.7, 0.99])
+    data = c.model.rotated
+    assert data.moments is None
+    expected = likelihood.terms(data, h2)
+    monkeypatch.setattr(likelihood, "_MANY", 10)
+    monkeypatch.setattr(likelihood.Rotated, "n", property(lambda self: len(self.y) * 50))
+    many = dataclasses.replace(data)
+    _, _, number = many.moments
+    assert number.sum() == pytest.approx(N)
+    found = likelihood.terms(many, h2)
+    for name in ("logdet", "Q", "logdet_d", "b", "L"):
+        np.testing.assert_allclose(
+            getattr(found, name), getattr(expected, name), rtol=1e-10, atol=1e-11, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from bayeslmm.kinship import Relatives, relatives, unrelated
     from bayeslmm.liability import LiabilityLMM
     from bayeslmm.lmm import LMM
-    from bayeslmm.partition import IdentifiabilityWarning, PartitionedLMM
     from bayeslmm.low_rank import LowRankBasis, low_rank_basis
+    from bayeslmm.partition import IdentifiabilityWarning, PartitionedLMM
     from bayeslmm.pedigrees import Pedigree, pedigree
     from bayeslmm.phenotypes import read_phenotypes
     from bayeslmm.quality import prune, sample_qc, variant_qc
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from bayeslmm.sampling import SamplingWarning, sample_model
     from bayeslmm.selection import stepwise
     from bayeslmm.simulate import SimulatedCohort, simulate_cohort
-    from bayeslmm.structure import PCA, pca
     from bayeslmm.sparse_relatedness import SparseGRM, read_sparse_grm, sparse_grm
+    from bayeslmm.structure import PCA, pca
     from bayeslmm.thresholds import significance_threshold
     from bayeslmm.variant_sets import Partition, ld_bins, ld_scores, maf_bins, partition_grms
 
@@ -155,6 +155,7 @@ __all__ = [
     "ld_scores",
     "liability_h2",
     "load_eigenbasis",
+    "low_rank_basis",
     "maf_bins",
     "partition_grms",
     "pca",
@@ -167,8 +168,8 @@ __all__ = [
     "read_genotypes",
     "read_grm",
     "read_phenotypes",
-    "relatives",
     "read_sparse_grm",
+    "relatives",
     "sample_model",
     "sample_qc",
     "scan",

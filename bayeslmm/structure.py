@@ -290,7 +290,7 @@ def pca(
         return _from_basis(source, k)
     if isinstance(source, GRM | pd.DataFrame) or callable(getattr(source, "grm", None)):
         kernel = as_grm(source)
-        known = next((b for (center, _), b in kernel._bases.items() if center), None)
+        known = next((b for key, b in kernel._bases.items() if key[0]), None)
         if known is not None and known.samples.equals(kernel.samples):
             return _from_basis(known, k)
         return _from_grm(kernel, k, seed)

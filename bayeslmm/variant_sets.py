@@ -26,7 +26,7 @@ from bayeslmm.files import existing
 from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.memory import require_memory
 from bayeslmm.progress import log, map_ahead, track
-from bayeslmm.relatedness import GRM, SCALES, Scale, _add_outer, _standardize, _symmetric
+from bayeslmm.relatedness import GRM, SCALES, Scale, _add_outer, _symmetric, standardize
 
 REST = "rest"
 _REGION = re.compile(r"[^:]+:[\d,]+-[\d,]+$")
@@ -156,7 +156,7 @@ def partition_grms(
 
     def prepare(span: tuple[int, int]) -> CenteredBlock:
         block = genotypes.centered_block(*span, dtype=kind)
-        used[block.start : block.stop] = _standardize(block, scale, genotypes.name)
+        used[block.start : block.stop] = standardize(block, scale, genotypes.name)
         return block
 
     spans = genotypes.block_ranges(block_size)

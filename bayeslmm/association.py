@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm import bayes_factors, likelihood, pairs
-from bayeslmm.basis import Eigenbasis
+from bayeslmm.basis import Basis
 from bayeslmm.bayes_factors import LOG_RANGE as _LOG_RANGE
 from bayeslmm.case_control import two_valued_note
 from bayeslmm.codings import CODINGS, Coding, recode
@@ -47,7 +47,9 @@ from bayeslmm.pairs import PairScanner, SecondTerm
 from bayeslmm.priors import EffectPrior, as_effect_prior
 from bayeslmm.progress import blas_threads, log, map_ahead, track
 from bayeslmm.provenance import provenance
+from bayeslmm.relatedness import GRM
 from bayeslmm.snps import aligned, require_genotypes, selected_snps
+from bayeslmm.sparse_relatedness import SparseGRM
 from bayeslmm.tails import log10_p_chi2, log10_p_f
 
 if TYPE_CHECKING:
@@ -626,10 +628,16 @@ def describe(model: LMM, prior: EffectPrior) -> dict[str, Any]:
     """All of a model that a scan depends on, for a checkpoint."""
     from bayeslmm.checkpoints import digest
 
-    if isinstance(model.kernel, Eigenbasis):
-        kernel = digest(model.kernel.values, model.kernel.samples)
+    source = model.kernel
+    if isinstance(source, Basis):
+        kernel = digest(np.asarray(source.values), source.samples)
+    elif isinstance(source, SparseGRM):
+        K = source.matrix
+        kernel = digest(K.data, K.indices, K.indptr, source.samples)
+    elif isinstance(source, GRM):
+        kernel = digest(source.matrix, source.samples)
     else:
-        kernel = "" if model.kernel is None else digest(model.kernel.matrix, model.kernel.samples)
+        kernel = ""
     return {
         "formula": model.formula,
         "phenotype": digest(model.y),

@@ -27,7 +27,7 @@ from bayeslmm.lmm import LMM
 from bayeslmm.loci import find_loci, lead_variants, parse_region, require_columns
 from bayeslmm.phenotypes import design_from_formula, read_phenotypes, relabel, without_pcs
 from bayeslmm.progress import blas_threads
-from bayeslmm.relatedness import Relatedness, read_grm, write_gemma, write_grm
+from bayeslmm.relatedness import GRM, Relatedness, read_grm, write_gemma, write_grm
 from bayeslmm.relatedness import grm as make_grm
 from bayeslmm.results import (
     PROVENANCE,

@@ -403,7 +403,7 @@ class LMM:
         return self.with_kernel(None)
 
     @property
-    def kernel(self) -> GRM | Eigenbasis | None:
+    def kernel(self) -> Relatedness | Basis | None:
         """Relatedness as it was given: a GRM, or a basis; asks for no decomposition."""
         return self._kernel
 

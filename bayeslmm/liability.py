@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.ascertainment import Pcgc, pcgc, population_risk, require_share
+from bayeslmm.basis import dense_vectors
 from bayeslmm.case_control import CaseControl, case_control
 from bayeslmm.errors import InputError
 from bayeslmm.genotypes import Genotypes, as_genotypes
@@ -343,7 +344,7 @@ class LiabilityLMM:
         k = len(data.snps.ids)
         precision = np.repeat([self.b_sd**-2, snp_prior.phi**-2], [len(data.covariates), k])
         return Problem(
-            np.asarray(basis.vectors),
+            dense_vectors(basis, "The liability model"),
             data.S / data.kappa,
             np.where(self.y > 0, 1.0, -1.0),
             X,
@@ -437,7 +438,8 @@ class LiabilityLMM:
         if selected.ids:
             coords["snp"] = selected.ids
         with pm.Model(coords=coords) as model:
-            U = pm.Data("U", np.asarray(basis.vectors), dims=("sample", "eigenvector"))
+            vectors = dense_vectors(basis, "The liability model")
+            U = pm.Data("U", vectors, dims=("sample", "eigenvector"))
             s = pm.Data("s", data.S / data.kappa, dims="eigenvector")
             C = pm.Data("C", data.C / data.C_scale, dims=("sample", "covariate"))
 
@@ -547,8 +549,8 @@ class LiabilityLMM:
         r = basis.rotate(_flat(latent["liability"]).T - fixed)
         scale = h2 / basis.kappa
         w = scale / np.maximum(scale * np.asarray(basis.values)[:, None] + 1 - h2, 1e-300)
-        mean = cross.B @ (w * r)
-        variance = scale * (cross.k[:, None] - (cross.B * cross.B) @ w)
+        mean = cross.times(w * r)
+        variance = scale * (cross.k[:, None] - cross.squares_times(w))
         return mean + np.sqrt(np.maximum(variance, 0)) * rng.standard_normal(mean.shape)
 
     def _risks(

@@ -215,7 +215,10 @@ def simulate_restricted_lrt(
 
 
 def _search_grid(data: likelihood.Rotated) -> np.ndarray:
-    """0, then evenly in logit h2, from a small share of the standard error that h2 has at 0."""
+    """0, then evenly in logit h2, from a small share of the standard error that h2 has at 0.
+
+    Maxima below half of that share are taken for 0: statistics of less than _FIRST^2 / 4.
+    """
     d = likelihood.derivatives(data, 0.0)
     information = 0.5 * (-d.F2 - d.F1**2 / data.df)
     first = min(_FIRST / np.sqrt(information), _FIRST)

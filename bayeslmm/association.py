@@ -20,7 +20,7 @@ REML ratio of the same model, far above where a proper maximum lies.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,10 +28,11 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm import bayes_factors, likelihood, pairs
-from bayeslmm.basis import Basis
+from bayeslmm.basis import Basis, dense_vectors
 from bayeslmm.bayes_factors import LOG_RANGE as _LOG_RANGE
 from bayeslmm.case_control import two_valued_note
 from bayeslmm.codings import CODINGS, Coding, recode
+from bayeslmm.devices import BLOCK_ON_DEVICE, Device, as_device
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.nodes import (
@@ -71,6 +72,7 @@ class Scanner:
     """Tests of rotated variants against one null model, for a set of tests."""
 
     bayes: bayes_factors.NullPosterior | None = None
+    rotation: Callable[[np.ndarray], np.ndarray] | None = None
     weights: Weights
     # Whether blocks are best tested side by side, each by one thread.
     parallel = True
@@ -140,7 +142,16 @@ class Scanner:
 
     def rotate(self, x: np.ndarray) -> np.ndarray:
         """Variants in rows (v, n), put on the basis."""
-        return x if self.basis is None else self.basis.rotate_rows(x)
+        if self.basis is None:
+            return x
+        return self.basis.rotate_rows(x) if self.rotation is None else self.rotation(x)
+
+    def rotate_on(self, device: Device) -> None:
+        """Let a device rotate variants from now on; the basis goes there once."""
+        if self.basis is None:
+            return
+        U = device.send(dense_vectors(self.basis, "A device").astype(self.dtype, copy=False))
+        self.rotation = lambda x: device.fetch(device.product(device.send(x), U))
 
     def prepare(self, block: CenteredBlock) -> np.ndarray:
         """What `test` needs of a block's variants: they themselves on the basis."""
@@ -397,6 +408,7 @@ def scan(
     progress: bool | None = None,
     kept: Checkpoint | None = None,
     client: Client | None = None,
+    device: str | None = None,
 ) -> pd.DataFrame | dict[str, pd.DataFrame]:
     """Test every variant for association, one at a time, in a linear mixed model.
 
@@ -462,6 +474,10 @@ def scan(
         scan goes on from there, and ends with the same table.
     client : dask.distributed.Client, optional
         A cluster whose workers do the parts; each gets the basis once. `threads` is theirs.
+    device : str, optional
+        Where variants are rotated, such as ``"cupy"`` or ``"torch:cuda"``: see
+        `bayeslmm.devices.as_device`. By default here, by NumPy. With ``background="all"`` and a
+        kernel only.
 
     Returns
     -------
@@ -574,6 +590,14 @@ def scan(
     if region is not None:
         about |= {"region": region, "n_unknown_position": genotypes.n_unknown(region)}
         genotypes = genotypes.select(region=region)
+    elsewhere = as_device(device)
+    if elsewhere is not None and (background != "all" or binary or client is not None):
+        raise InputError(
+            "device= rotates variants for background='all' in the gaussian family, without a "
+            "client. Leave it out."
+        )
+    if elsewhere is not None and block_size is None:
+        block_size = BLOCK_ON_DEVICE
     workers = threads or os.cpu_count() or 1
     tables: dict[str, pd.DataFrame] = {}
     shared = background == "all" and not two_terms
@@ -603,6 +627,11 @@ def scan(
                 _tester(Scanner(models[name], chosen, kind, prior), models[name], second)
                 for name in group
             ]
+            if elsewhere is not None:
+                first_one = scanners[0]  # whose rotation the others share
+                (first_one if isinstance(first_one, Scanner) else first_one.one).rotate_on(
+                    elsewhere
+                )
             found = run.all_variants(scanners)
         else:
             found, accounts = _by_chromosome(first, run, chosen, prior, background, second)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
+from bayeslmm.devices import BLOCK_ON_DEVICE, as_device
 from bayeslmm.errors import InputError, listing
 from bayeslmm.files import existing, refuse_existing, text_of, write_aside
 from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
@@ -246,6 +247,7 @@ def grm(
     block_size: int | None = None,
     progress: bool | None = None,
     kept: Checkpoint | None = None,
+    device: str | None = None,
 ) -> GRM:
     r"""Genetic relatedness matrix :math:`K = Z Z' / m`, in one pass over the genotypes.
 
@@ -289,6 +291,9 @@ def grm(
     kept : Checkpoint, optional
         Where the sum so far is kept every minute, and taken up again after an interruption:
         see `bayeslmm.checkpoints`. Not with by_chrom or pairwise.
+    device : str, optional
+        Where products are done, such as ``"cupy"`` or ``"torch:cuda"``: see
+        `bayeslmm.devices.as_device`. By default here, by NumPy.
 
     Returns
     -------
@@ -344,6 +349,9 @@ def grm(
     weight = None if weights is None else _weights(weights, genotypes)
     n = genotypes.n_samples
     kind = np.dtype(dtype)
+    elsewhere = as_device(device)
+    if elsewhere is not None and block_size is None:
+        block_size = BLOCK_ON_DEVICE
     runs = _runs(genotypes, by_chrom, block_size)
     require_memory(
         n * n * (8 * (1 + pairwise) + kind.itemsize * (1 + len(runs) * by_chrom)),
@@ -369,17 +377,22 @@ def grm(
     jobs = [(view, span) for _, view, spans in runs for span in spans]
     blocks = iter(track(map_ahead(prepare, jobs), "GRM", total=len(jobs), show=progress))
     for label, _, spans in runs:
-        partial: np.ndarray | None = None
+        partial: Any = None
         used_here = 0
         for _ in spans:
             block, used = next(blocks)
-            partial = _add_outer(block.x, partial)
+            if elsewhere is None:
+                partial = _add_outer(block.x, partial)
+            else:
+                product = elsewhere.outer(block.x)
+                partial = product if partial is None else partial + product
             used_here += int(used.sum())
             if weight is not None:
                 summed.weight += float(weight[block.start : block.stop][used].sum())
             if absent_pairs is not None and block.missing is not None:
                 absent_pairs += _absent_pairs(block, used)
-        assert partial is not None
+        if elsewhere is not None:
+            partial = elsewhere.fetch(partial)
         summed.add(partial, used_here)
         if kept is not None and time.monotonic() - summed.saved >= _SAVED_EVERY:
             summed.keep(kept)

@@ -39,3 +39,18 @@ def test_every_page_is_in_a_table_of_contents():
         for block in re.findall(r"```\{toctree\}(.*?)```", page.read_text(), re.DOTALL):
             listed |= {line.strip() for line in block.splitlines()}
     assert {page.stem for page in DOCS.glob("*.md")} - listed == {"index"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["get-started", "how-do-i"])
+def test_code_of_the_first_pages_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("agg")
+    names = {}
+    text = (DOCS / f"{name}.md").read_text()
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block, f"{name}.md", "exec"), names)
+        plt.close("all")
+    assert names["lmm"].formula == "cd8 ~ sex"

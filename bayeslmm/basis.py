@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError, listing
-from bayeslmm.files import sha256, write_aside
+from bayeslmm.files import is_empty_folder, sha256, write_aside
 from bayeslmm.memory import fits, gigabytes, require_memory
 from bayeslmm.progress import log
 from bayeslmm.relatedness import GRM, HasGRM, as_grm
@@ -440,13 +440,16 @@ def load_eigenbasis(
     """
     folder = Path(path)
     try:
-        about = json.loads((folder / "basis.json").read_text(encoding="utf-8"))
+        text = (folder / "basis.json").read_bytes().decode()
+        about = json.loads(text)
         known = about["format"] == FORMAT
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}: not a saved eigenbasis (no readable basis.json).") from error
     if not known:
         raise InputError(f"{folder}: format '{about['format']}' is not '{FORMAT}'.")
-    if about.pop(_OWN_CHECKSUM, "") != _own_checksum(about):
+    # the text too: another last digit of a number may mean the same number
+    as_written = text == _json(about)
+    if about.pop(_OWN_CHECKSUM, "") != _own_checksum(about) or not as_written:
         raise InputError(f"{folder / 'basis.json'}: damaged or edited (SHA-256 differs).")
     for name, expected in about["sha256"].items():
         if not (folder / name).is_file():
@@ -491,7 +494,8 @@ def save_basis(
     overwrite: bool,
 ) -> None:
     """Write a basis' folder: arrays as .npy, ids as .txt, and basis.json with all checksums."""
-    if Path(path).is_dir() and not (Path(path) / "basis.json").is_file():
+    path = Path(path)
+    if path.is_dir() and not is_empty_folder(path) and not (path / "basis.json").is_file():
         raise InputError(f"{path} is a folder, but no saved eigenbasis: it is kept.")
     with write_aside(path, overwrite=overwrite) as folder:
         folder.mkdir()
@@ -503,7 +507,7 @@ def save_basis(
         known = {"format": FORMAT, "kind": kind} | about
         known["sha256"] = {f.name: sha256(f) for f in sorted(folder.iterdir())}
         known[_OWN_CHECKSUM] = _own_checksum(known)
-        (folder / "basis.json").write_text(_json(known), encoding="utf-8")
+        (folder / "basis.json").write_text(_json(known), encoding="utf-8", newline="\n")
 
 
 def fingerprint(samples: pd.Index) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bayeslmm.errors import InputError
@@ -18,23 +20,26 @@ def write_aside(path: str | os.PathLike[str], *, overwrite: bool = False) -> Ite
     """Yield a temporary name beside `path`; rename it to `path` only when all went well.
 
     Works for a file and for a folder (create it at the yielded name). On any error,
-    interruption included, what was written is removed and `path` is left as it was.
+    interruption included, what was written is removed and `path` is left as it was. Of
+    several processes that write to one place the last one's is there, and whole; without
+    `overwrite` the first one's.
 
     Parameters
     ----------
     path : path-like
-        Where the result is to be.
+        Where the result is to be; an empty folder is not in the way of a folder.
     overwrite : bool
         Whether an existing `path` may be replaced.
 
     Raises
     ------
     InputError
-        If `path` exists and `overwrite` is false, if its folder cannot be made, or if a
-        file would replace a folder or the reverse.
+        If `path` exists and `overwrite` is false, at the start or at the end; if its folder
+        cannot be made, or if a file would replace a folder or the reverse.
     """
     path = Path(path)
-    refuse_existing(path, overwrite=overwrite)
+    if not is_empty_folder(path):
+        refuse_existing(path, overwrite=overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -45,11 +50,64 @@ def write_aside(path: str | os.PathLike[str], *, overwrite: bool = False) -> Ite
         yield aside
         if path.exists() and path.is_dir() != aside.is_dir():
             raise InputError(f"{path}: cannot be replaced, one is a file and one a folder.")
-        if path.is_dir():
-            path.replace(scratch / "replaced")
-        aside.replace(path)
+        if aside.is_dir():
+            _move_folder(aside, path, overwrite)
+        else:
+            _move_file(aside, path, overwrite)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+# Each step is one call that the system does whole or not at all: other processes may do the same.
+
+
+def _move_folder(aside: Path, path: Path, overwrite: bool) -> None:
+    while True:
+        try:
+            aside.rename(path)  # does not go over a folder that has something in it
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        refuse_existing(path, overwrite=overwrite)
+        with suppress(FileNotFoundError):  # another process was faster
+            path.rename(Path(tempfile.mkdtemp(dir=aside.parent)) / "replaced")
+
+
+def _move_file(aside: Path, path: Path, overwrite: bool) -> None:
+    if not overwrite:
+        try:
+            os.link(aside, path)  # does not go over a file
+            return
+        except FileExistsError:
+            refuse_existing(path)
+        except OSError:  # a file system without links
+            refuse_existing(path)
+    aside.replace(path)
+
+
+@contextmanager
+def turn(target: Path) -> Iterator[None]:
+    """Wait until no other process moves a set of files to this name (without ending)."""
+    lock = target.with_name(f".{target.name}.lock")
+    held = False
+    while not held:
+        with open(lock, "wb") as file:
+            with suppress(OSError):  # a file system without locks: it cannot be waited for
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # whoever had it before removes it: then this is the lock of nothing
+            with suppress(FileNotFoundError):
+                held = os.path.samestat(os.fstat(file.fileno()), os.stat(lock))
+            if held:
+                try:
+                    yield
+                finally:
+                    lock.unlink(missing_ok=True)
+
+
+def is_empty_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is a folder with nothing in it."""
+    return Path(path).is_dir() and not any(Path(path).iterdir())
 
 
 def refuse_existing(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

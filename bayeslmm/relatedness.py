@@ -18,10 +18,11 @@ import pandas as pd
 
 from bayeslmm.devices import BLOCK_ON_DEVICE, as_device
 from bayeslmm.errors import InputError, listing
-from bayeslmm.files import existing, refuse_existing, text_of, write_aside
+from bayeslmm.files import existing, text_of, write_aside
 from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.memory import require_memory
 from bayeslmm.progress import log, map_ahead, track
+from bayeslmm.results import result_files
 
 if TYPE_CHECKING:
     from bayeslmm.basis import Basis, Eigenbasis
@@ -712,9 +713,7 @@ def write_grm(
         Whether existing files may be replaced.
     """
     n = len(grm.samples)
-    names = [f"{prefix}.grm.{ending}" for ending in ("bin", "N.bin", "id")]
-    for name in names:
-        refuse_existing(name, overwrite=overwrite)
+    endings = [".grm.bin", ".grm.N.bin", ".grm.id"]
     family, within = fid_iid(grm.samples, grm.genotypes)
     if fid is not None:
         family = list(fid)
@@ -722,21 +721,22 @@ def write_grm(
         raise InputError(f"There are {n:,} samples, but {len(family):,} family ids came.")
     blank = [i for i in [*family, *within] if not i or len(i.split()) != 1]
     if blank:
-        raise InputError(f"{names[2]}: ids cannot have blanks there: {listing(blank)}.")
-    with write_aside(names[0], overwrite=overwrite) as path, open(path, "wb") as file:
-        for i in range(n):
-            grm.matrix[i, : i + 1].astype("<f4").tofile(file)
-    with write_aside(names[1], overwrite=overwrite) as path, open(path, "wb") as file:
-        for i in range(n):
-            counts = (
-                np.full(i + 1, grm.n_variants)
-                if grm.pair_counts is None
-                else grm.pair_counts[i, : i + 1]
-            )
-            counts.astype("<f4").tofile(file)
-    with write_aside(names[2], overwrite=overwrite) as path:
+        raise InputError(f"{prefix}.grm.id: ids cannot have blanks there: {listing(blank)}.")
+    with result_files(prefix, endings, overwrite=overwrite) as aside:
+        values, counts, ids = (Path(f"{aside}{ending}") for ending in endings)
+        with open(values, "wb") as file:
+            for i in range(n):
+                grm.matrix[i, : i + 1].astype("<f4").tofile(file)
+        with open(counts, "wb") as file:
+            for i in range(n):
+                of_row = (
+                    np.full(i + 1, grm.n_variants)
+                    if grm.pair_counts is None
+                    else grm.pair_counts[i, : i + 1]
+                )
+                of_row.astype("<f4").tofile(file)
         lines = (f"{f}\t{i}\n" for f, i in zip(family, within, strict=True))
-        path.write_text("".join(lines), encoding="utf-8")
+        ids.write_text("".join(lines), encoding="utf-8")
 
 
 def fid_iid(samples: pd.Index, genotypes: Genotypes | None) -> tuple[list[str], list[str]]:

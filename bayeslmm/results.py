@@ -17,7 +17,7 @@ import pandas as pd
 
 from bayeslmm.checkpoints import Checkpoint, checkpoint, discard
 from bayeslmm.errors import InputError
-from bayeslmm.files import refuse_existing, sha256, write_aside
+from bayeslmm.files import is_empty_folder, refuse_existing, sha256, turn, write_aside
 from bayeslmm.progress import log
 from bayeslmm.provenance import provenance
 
@@ -89,8 +89,8 @@ def prepare_replacement(path: Path, *, overwrite: bool, marker: str) -> bool:
     """Whether `write_aside` is to replace `path`; an `InputError` if that is refused."""
     with _scratch(path):
         pass
-    if path.is_dir() and not any(path.iterdir()):
-        return True
+    if is_empty_folder(path):
+        return overwrite
     refuse_existing(path, overwrite=overwrite)
     if path.exists() and not (path / marker).is_file():
         raise InputError(
@@ -115,6 +115,9 @@ def result_files(
 ) -> Iterator[Path]:
     """Yield a prefix to write files at, each moved to `prefix` + ending when all are there.
 
+    They stay together: of several processes that write there, all are the last one's, and
+    if one is killed while it moves them the first of `endings` is absent.
+
     Raises
     ------
     InputError
@@ -126,8 +129,12 @@ def result_files(
     with _scratch(target) as folder:
         aside = Path(folder) / target.name
         yield aside
-        for ending in endings:
-            Path(f"{aside}{ending}").replace(f"{target}{ending}")
+        with turn(target):
+            for ending in endings:
+                refuse_existing(f"{target}{ending}", overwrite=overwrite)
+            Path(f"{target}{endings[0]}").unlink(missing_ok=True)
+            for ending in reversed(endings):
+                Path(f"{aside}{ending}").replace(f"{target}{ending}")
 
 
 def write_table(table: pd.DataFrame, path: Path, *, index: bool = False) -> None:

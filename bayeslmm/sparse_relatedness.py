@@ -13,11 +13,12 @@ import pandas as pd
 import scipy.sparse as sp
 
 from bayeslmm.errors import InputError, listing
-from bayeslmm.files import existing, refuse_existing, write_aside
+from bayeslmm.files import existing
 from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.memory import require_memory
 from bayeslmm.progress import log, map_ahead, track
 from bayeslmm.relatedness import GRM, Scale, fid_iid, read_grm_ids, standardize
+from bayeslmm.results import result_files
 
 if TYPE_CHECKING:
     from bayeslmm.block_basis import BlockBasis
@@ -223,17 +224,13 @@ class SparseGRM:
         (from 0) and the relatedness, with ten digits.
         """
         family, within = fid_iid(self.samples, self.genotypes)
-        sparse, ids = f"{prefix}.grm.sp", f"{prefix}.grm.id"
-        for name in (sparse, ids):
-            refuse_existing(name, overwrite=overwrite)
         lower = sp.tril(self.matrix).tocoo()
         at = np.lexsort((lower.col, lower.row))
         table = pd.DataFrame({"i": lower.row[at], "j": lower.col[at], "k": lower.data[at]})
         options = {"sep": "\t", "header": False, "index": False, "lineterminator": "\n"}
-        with write_aside(sparse, overwrite=overwrite) as path:
-            table.to_csv(path, float_format="%.10g", **options)
-        with write_aside(ids, overwrite=overwrite) as path:
-            pd.DataFrame({"fid": family, "iid": within}).to_csv(path, **options)
+        with result_files(prefix, [".grm.sp", ".grm.id"], overwrite=overwrite) as aside:
+            table.to_csv(f"{aside}.grm.sp", float_format="%.10g", **options)
+            pd.DataFrame({"fid": family, "iid": within}).to_csv(f"{aside}.grm.id", **options)
 
 
 def read_sparse_grm(path: str | os.PathLike[str]) -> SparseGRM:

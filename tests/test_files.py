@@ -1,10 +1,20 @@
+import errno
+import fcntl
 import hashlib
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+import bayeslmm as bl
 from bayeslmm.errors import InputError, listing
-from bayeslmm.files import existing, sha256, write_aside
+from bayeslmm.files import existing, sha256, turn, write_aside
 from bayeslmm.memory import available_memory, gigabytes, require_memory
+from bayeslmm.results import result_files
 
 
 def names(folder):
@@ -106,3 +116,183 @@ def test_listing():
     assert listing(iter("abc")) == "'a', 'b', 'c'"
     assert listing(range(5000), 2) == "'0', '1' and 4,998 more"
     assert listing([]) == ""
+
+
+# -- several processes, one place ------------------------------------------------------------
+
+
+def put(path, content, folder):
+    """A file with that content, or a folder that has one."""
+    if folder:
+        path.mkdir(exist_ok=True)
+        path /= "content"
+    path.write_text(content)
+
+
+def content_of(path):
+    return (path / "content" if path.is_dir() else path).read_text()
+
+
+def write_late(path, *, folder=False, overwrite=False):
+    """Write to `path`, where somebody else was earlier."""
+    with write_aside(path, overwrite=overwrite) as aside:
+        put(aside, "late", folder)
+        put(path, "early", folder)
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_another_process_made_meanwhile(tmp_path, folder, overwrite):
+    """It is kept, or replaced if that was asked for; never mixed."""
+    path = tmp_path / "x"
+    refused = None
+    try:
+        write_late(path, folder=folder, overwrite=overwrite)
+    except InputError as error:
+        refused = str(error)
+    assert content_of(path) == ("late" if overwrite else "early")
+    assert (refused is None) == overwrite
+    assert overwrite or refused.startswith(f"{path} exists already and is kept")
+    assert names(tmp_path) == ["x"]
+
+
+def test_an_empty_folder_is_not_in_the_way_unless_it_is_filled_meanwhile(tmp_path):
+    path = tmp_path / "x"
+    path.mkdir()
+    with write_aside(path) as aside:
+        put(aside, "whole", True)
+    assert content_of(path) == "whole"
+    (tmp_path / "y").mkdir()
+    with pytest.raises(InputError, match="y exists already and is kept"):
+        write_late(tmp_path / "y", folder=True)
+    assert content_of(tmp_path / "y") == "early"
+
+
+def test_file_systems_without_links_or_locks(tmp_path, monkeypatch):
+    def no(*_):
+        raise OSError(errno.ENOSYS, "not there")
+
+    monkeypatch.setattr(os, "link", no)
+    monkeypatch.setattr(fcntl, "flock", no)
+    with write_aside(tmp_path / "x") as aside:
+        aside.write_text("whole")
+    with pytest.raises(InputError, match="y exists already and is kept"):
+        write_late(tmp_path / "y")
+    with result_files(tmp_path / "z", [".a", ".b"]) as prefix:
+        for ending in (".a", ".b"):
+            prefix.with_suffix(ending).write_text("whole")
+    assert {name: content_of(tmp_path / name) for name in names(tmp_path)} == {
+        "x": "whole", "y": "early", "z.a": "whole", "z.b": "whole",
+    }  # fmt: skip
+
+
+def write_pair(prefix, content, *, overwrite=False):
+    with result_files(prefix, [".a", ".b"], overwrite=overwrite) as aside:
+        for ending in (".a", ".b"):
+            aside.with_suffix(ending).write_text(content)
+
+
+def test_files_of_a_set_are_moved_by_one_process_at_a_time(tmp_path):
+    late = threading.Thread(
+        target=write_pair, args=(tmp_path / "x", "late"), kwargs={"overwrite": True}
+    )
+    with turn(tmp_path / "x"):
+        late.start()
+        late.join(0.3)
+        assert late.is_alive()
+        assert not (tmp_path / "x.a").exists()
+        for ending in (".a", ".b"):
+            (tmp_path / f"x{ending}").write_text("early")
+    late.join()
+    assert [content_of(tmp_path / name) for name in ("x.a", "x.b")] == ["late"] * 2
+    assert names(tmp_path) == ["x.a", "x.b"]
+
+
+def test_a_set_that_appears_meanwhile_is_kept(tmp_path):
+    def write():
+        with result_files(tmp_path / "x", [".a", ".b"]) as aside:
+            for ending in (".a", ".b"):
+                aside.with_suffix(ending).write_text("late")
+            (tmp_path / "x.b").write_text("early")
+
+    with pytest.raises(InputError, match=r"x\.b exists already and is kept"):
+        write()
+    assert names(tmp_path) == ["x.b"]
+    assert content_of(tmp_path / "x.b") == "early"
+
+
+def test_a_set_half_moved_lacks_its_first_file(tmp_path, monkeypatch):
+    """Killed between two moves: the old main file does not stand beside new ones."""
+    write_pair(tmp_path / "x", "old")
+    real = Path.replace
+
+    def replace(path, target):
+        if str(target).endswith(".a"):
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        write_pair(tmp_path / "x", "new", overwrite=True)
+    assert names(tmp_path) == ["x.b"]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+import bayeslmm as bl
+from bayeslmm.results import result_folder
+folder, name = Path(sys.argv[1]), sys.argv[2]
+x = np.random.default_rng(int(name)).binomial(2, 0.4, (20, 40)).astype(float)
+K = bl.grm(bl.Genotypes.from_array(x, samples=[f"{name}_{i}" for i in range(20)]))
+basis = bl.eigenbasis(K)
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(15):
+    basis.save(folder / "basis", overwrite=True)
+    bl.write_grm(K, folder / "k", overwrite=True)
+    with result_folder(folder / "results", overwrite=True) as aside:
+        for file in ("provenance.json", "a", "b"):
+            (aside / file).write_text(name)
+try:
+    bl.write_grm(K, folder / "first")
+    print("written")
+except bl.InputError as error:
+    assert "first.grm" in str(error), error
+    print("refused")
+"""
+
+
+def test_two_processes_that_write_to_one_place(tmp_path):
+    """What is there in the end is whole, and of one of the two; nothing else is left."""
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path), name],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for name in ("1", "2")
+    ]  # fmt: skip
+    for process in both:
+        process.stdout.readline()
+    for process in both:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    ends = [process.communicate(timeout=600) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert sorted(out for out, _ in ends) == ["refused\n", "written\n"]
+
+    kernels = {
+        name: bl.grm(np.random.default_rng(int(name)).binomial(2, 0.4, (20, 40)).astype(float))
+        for name in ("1", "2")
+    }
+    for found in (
+        bl.load_eigenbasis(tmp_path / "basis").grm,
+        bl.read_grm(tmp_path / "k"),
+        bl.read_grm(tmp_path / "first"),
+    ):
+        writer = found.samples[0].split("_")[0]
+        np.testing.assert_allclose(found.matrix, kernels[writer].matrix, atol=1e-6)
+    assert len({(tmp_path / "results" / f).read_text() for f in ("a", "b", "provenance.json")}) == 1
+    sets = [f"{name}.grm.{ending}" for name in ("first", "k") for ending in ("N.bin", "bin", "id")]
+    assert names(tmp_path) == sorted(["basis", "results", *sets])

@@ -20,7 +20,7 @@ REML ratio of the same model, far above where a proper maximum lies.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -590,6 +590,12 @@ def scan(
     if region is not None:
         about |= {"region": region, "n_unknown_position": genotypes.n_unknown(region)}
         genotypes = genotypes.select(region=region)
+    if client is not None and background != "all":
+        raise InputError(
+            f"background='{background}' is not shared out to a cluster: every chromosome has a "
+            "kernel of its own. Scan without client (and with kept=, to go on after an "
+            "interruption), or one chromosome per job."
+        )
     elsewhere = as_device(device)
     if elsewhere is not None and (background != "all" or binary or client is not None):
         raise InputError(
@@ -802,37 +808,43 @@ class Run:
     def _in_one_go(
         self, scanners: Sequence[Scanner | PairScanner | CaseScanner]
     ) -> list[dict[str, np.ndarray]]:
-        genotypes, size = self.genotypes, self.size
+        m = self.genotypes.n_variants
+        tables: list[dict[str, np.ndarray]] = [{} for _ in scanners]
+        for block, found in track(
+            self.blocks(scanners, self.genotypes.block_ranges(self.size)),
+            "Scan",
+            total=m,
+            size=lambda result: result[0].stop - result[0].start,
+            show=self.progress,
+        ):
+            for table, columns in zip(tables, found, strict=True):
+                for name, values in columns.items():
+                    if name not in table:
+                        table[name] = np.empty(m, dtype=values.dtype)
+                    table[name][block.start : block.stop] = values
+        return tables
+
+    def blocks(
+        self,
+        scanners: Sequence[Scanner | PairScanner | CaseScanner],
+        ranges: Iterable[tuple[int, int]],
+    ) -> Iterator[tuple[CenteredBlock, list[dict[str, np.ndarray]]]]:
+        """Blocks of variants without their dosages, and every scanner's columns of them."""
         basis = scanners[0].basis
         if basis is not None:
             basis.prepare(self.dtype)
 
         def work(span: tuple[int, int]) -> tuple[CenteredBlock, list[dict[str, np.ndarray]]]:
             block, x = (self.kept or {}).get(span) or self._prepared(span, scanners[0])
-            return block, [scanner.test(block, x) for scanner in scanners]
+            about = {
+                "eaf": block.eaf,
+                "n_missing": block.n_missing,
+                "variance": block.sum_sq / self.genotypes.n_samples,
+            }
+            return block, [scanner.test(block, x) | about for scanner in scanners]
 
-        m = genotypes.n_variants
-        tables: list[dict[str, np.ndarray]] = [{} for _ in scanners]
         with blas_threads(self.blas):
-            results = map_ahead(work, genotypes.block_ranges(size), workers=self.workers)
-            for block, found in track(
-                results,
-                "Scan",
-                total=m,
-                size=lambda result: result[0].stop - result[0].start,
-                show=self.progress,
-            ):
-                about = {
-                    "eaf": block.eaf,
-                    "n_missing": block.n_missing,
-                    "variance": block.sum_sq / genotypes.n_samples,
-                }
-                for table, columns in zip(tables, found, strict=True):
-                    for name, values in (columns | about).items():
-                        if name not in table:
-                            table[name] = np.empty(m, dtype=values.dtype)
-                        table[name][block.start : block.stop] = values
-        return tables
+            yield from map_ahead(work, ranges, workers=self.workers)
 
     def _prepared(
         self, span: tuple[int, int], scanner: Scanner | PairScanner | CaseScanner

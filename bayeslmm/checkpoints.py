@@ -136,8 +136,9 @@ def checkpoint(
     folder = Path(folder)
     wanted = _plain(work or {})
     if folder.exists() and not (folder / _MANIFEST).is_file() and any(folder.iterdir()):
-        unfinished = {entry.name for entry in folder.iterdir()} <= {_LOCK}
-        if not unfinished:
+        names = [entry.name for entry in folder.iterdir()]
+        begun = all(name == _LOCK or name.startswith(f".{_MANIFEST}.") for name in names)
+        if not begun:
             raise InputError(f"{folder} is not a folder of unfinished work; name another.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -166,6 +167,11 @@ def checkpoint(
 
 def discard(kept: Checkpoint) -> None:
     """Remove the folder of work that is finished."""
+    try:
+        _clear(kept.folder)
+    except OSError as error:
+        log.info("%s: cannot be removed (%s).", kept.folder, error.strerror or error)
+        return
     shutil.rmtree(kept.folder, ignore_errors=True)
 
 
@@ -230,7 +236,8 @@ def _read(path: Path) -> Any:
 
 
 def _clear(folder: Path) -> None:
-    for entry in folder.iterdir():
+    """Remove the parts, and last what says whose they are: it may be killed at any moment."""
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name == _MANIFEST):
         if entry.name == _LOCK:
             continue
         if entry.is_dir():

@@ -121,3 +121,11 @@ def blas_threads(threads: int | None) -> Iterator[None]:
 
     with threadpool_limits(limits=threads, user_api="blas"):
         yield
+
+
+def blas_thread_count() -> int:
+    """How many threads BLAS takes now."""
+    from threadpoolctl import threadpool_info
+
+    counts = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return max(counts, default=1)

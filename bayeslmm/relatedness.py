@@ -8,7 +8,8 @@ import os
 import shutil
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -21,10 +22,12 @@ from bayeslmm.errors import InputError, listing
 from bayeslmm.files import existing, text_of, write_aside
 from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.memory import require_memory
-from bayeslmm.progress import log, map_ahead, track
+from bayeslmm.progress import blas_thread_count, blas_threads, log, map_ahead, track
 from bayeslmm.results import result_files
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from bayeslmm.basis import Basis, Eigenbasis
     from bayeslmm.checkpoints import Checkpoint
 
@@ -34,6 +37,8 @@ _WEIGHTED = ", weighted"
 _BASES_KEPT = 8
 # Blocks that are summed in the precision of their products before the float64 sum.
 _BLOCKS_PER_SUM = 4
+# Rows and columns of a tile of K: large enough for products at full speed.
+_TILE = 512
 # Seconds between two times that a sum is kept.
 _SAVED_EVERY = 60.0
 # Folders for bases of fewer samples that could not be written, and of which that was said.
@@ -249,6 +254,7 @@ def grm(
     progress: bool | None = None,
     kept: Checkpoint | None = None,
     device: str | None = None,
+    client: Client | None = None,
 ) -> GRM:
     r"""Genetic relatedness matrix :math:`K = Z Z' / m`, in one pass over the genotypes.
 
@@ -291,7 +297,9 @@ def grm(
         Whether to show a progress bar.
     kept : Checkpoint, optional
         Where the sum so far is kept every minute, and taken up again after an interruption:
-        see `bayeslmm.checkpoints`. Not with by_chrom or pairwise.
+        see `bayeslmm.checkpoint`. Not with by_chrom or pairwise.
+    client : dask.distributed.Client, optional
+        A cluster whose workers make the sums of blocks; they are added here, in one order.
     device : str, optional
         Where products are done, such as ``"cupy"`` or ``"torch:cuda"``: see
         `bayeslmm.devices.as_device`. By default here, by NumPy.
@@ -351,11 +359,13 @@ def grm(
     n = genotypes.n_samples
     kind = np.dtype(dtype)
     elsewhere = as_device(device)
+    if elsewhere is not None and client is not None:
+        raise InputError("Name a client or a device for the relatedness matrix, not both.")
     if elsewhere is not None and block_size is None:
         block_size = BLOCK_ON_DEVICE
     runs = _runs(genotypes, by_chrom, block_size)
     require_memory(
-        n * n * (8 * (1 + pairwise) + kind.itemsize * (1 + len(runs) * by_chrom)),
+        n * n * (8 * (1 + pairwise) + kind.itemsize * (1 + pairwise + len(runs) * by_chrom)),
         f"The relatedness matrix of {n:,} samples"
         + (f" and its {len(runs)} chromosomes" if by_chrom else ""),
     )
@@ -365,42 +375,23 @@ def grm(
     runs = runs[summed.runs :]
     absent_pairs = np.zeros((n, n), order="F") if pairwise else None
     parts: dict[str, tuple[np.ndarray, int]] = {}
-
-    def prepare(job: tuple[Genotypes, tuple[int, int]]) -> tuple[CenteredBlock, np.ndarray]:
-        view, span = job
-        block = view.centered_block(*span, dtype=kind)
-        used = standardize(block, scale, view.name)
-        if weight is not None:
-            used &= weight[slice(*span)] > 0
-            block.x[:] *= np.sqrt(weight[slice(*span)])[:, None].astype(kind)
-        return block, used
-
-    jobs = [(view, span) for _, view, spans in runs for span in spans]
-    blocks = iter(track(map_ahead(prepare, jobs), "GRM", total=len(jobs), show=progress))
-    for label, _, spans in runs:
-        partial: Any = None
-        used_here = 0
-        for _ in spans:
-            block, used = next(blocks)
-            if elsewhere is None:
-                partial = _add_outer(block.x, partial)
-            else:
-                product = elsewhere.outer(block.x)
-                partial = product if partial is None else partial + product
-            used_here += int(used.sum())
-            if weight is not None:
-                summed.weight += float(weight[block.start : block.stop][used].sum())
-            if absent_pairs is not None and block.missing is not None:
-                absent_pairs += _absent_pairs(block, used)
-        if elsewhere is not None:
-            partial = elsewhere.fetch(partial)
-        summed.add(partial, used_here)
+    work = _Pass(genotypes, scale, weight, kind, pairwise, elsewhere)
+    sums = _on_cluster(work, runs, client) if client is not None else work.sums(runs)
+    for (label, _, _), partial in track(
+        zip(runs, sums, strict=True),
+        "GRM",
+        total=sum(len(spans) for _, _, spans in runs),
+        size=lambda one: len(one[0][2]),
+        show=progress,
+    ):
+        summed.add(partial)
+        if absent_pairs is not None and partial.absent is not None:
+            absent_pairs += partial.absent
         if kept is not None and time.monotonic() - summed.saved >= _SAVED_EVERY:
             summed.keep(kept)
         if by_chrom:
-            parts[label] = (_symmetric(partial), used_here)
-    for _ in blocks:  # lets the progress bar close
-        pass
+            parts[label] = (_symmetric(partial.product), partial.n_used)
+        partial.product = np.empty((0, 0))  # gone before the next is made
     if kept is not None and time.monotonic() - summed.begun >= _SAVED_EVERY:
         summed.keep(kept)
     n_used, weight_used = summed.n_used, summed.weight
@@ -469,6 +460,103 @@ def _identity(
 
 
 @dataclass
+class _Partial:
+    """Z Z' of a run's blocks (upper triangle, in the precision of the products)."""
+
+    product: Any
+    n_used: int = 0
+    weights: list[float] = field(default_factory=list)
+    absent: np.ndarray | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Sent without what is below the diagonal."""
+        panels = [
+            np.asfortranarray(self.product[: columns.stop, columns])
+            for columns in _panels(len(self.product))
+        ]
+        return vars(self) | {"product": panels}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        panels = state["product"]
+        n = len(panels[-1])
+        self.product = np.zeros((n, n), panels[-1].dtype, order="F")
+        for columns, panel in zip(_panels(n), panels, strict=True):
+            self.product[: columns.stop, columns] = panel
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What a pass over the genotypes sums."""
+
+    genotypes: Genotypes
+    scale: Scale
+    weight: np.ndarray | None
+    dtype: np.dtype
+    pairwise: bool
+    device: Any = None
+
+    def sums(self, runs: Sequence[_Run]) -> Iterator[_Partial]:
+        """The sum of every run, which does not depend on the number of threads."""
+        jobs = [(view, span) for _, view, spans in runs for span in spans]
+        blocks = map_ahead(self._block, jobs)
+        threads = blas_thread_count()
+        with ThreadPoolExecutor(threads) as pool, blas_threads(1):
+            for _, view, spans in runs:
+                n, there = view.n_samples, self.device
+                empty = np.zeros((n, n), self.dtype, order="F") if there is None else None
+                partial = _Partial(empty)
+                for _ in spans:
+                    self._add(partial, *next(blocks), pool)
+                if there is not None:
+                    partial.product = there.fetch(partial.product)
+                yield partial
+
+    def _block(self, job: tuple[Genotypes, tuple[int, int]]) -> tuple[CenteredBlock, np.ndarray]:
+        view, span = job
+        block = view.centered_block(*span, dtype=self.dtype)
+        used = standardize(block, self.scale, view.name)
+        if self.weight is not None:
+            weight = self.weight[slice(*span)]
+            used &= weight > 0
+            block.x[:] *= np.sqrt(weight)[:, None].astype(self.dtype)
+        return block, used
+
+    def _add(
+        self, partial: _Partial, block: CenteredBlock, used: np.ndarray, pool: ThreadPoolExecutor
+    ) -> None:
+        if self.device is None:
+            _add_tiles(block.x, partial.product, pool)
+        else:
+            product = self.device.outer(block.x)
+            partial.product = product if partial.product is None else partial.product + product
+        partial.n_used += int(used.sum())
+        if self.weight is not None:
+            partial.weights.append(float(self.weight[block.start : block.stop][used].sum()))
+        if self.pairwise and block.missing is not None:
+            absent = _absent_pairs(block, used)
+            partial.absent = absent if partial.absent is None else partial.absent + absent
+
+
+def _on_cluster(work: _Pass, runs: Sequence[_Run], client: Client) -> Iterator[_Partial]:
+    """The sum of every run, from a cluster's workers."""
+    from bayeslmm.cluster import on_workers
+
+    jobs = [(label, spans) for label, _, spans in runs]
+    for _, partial in on_workers(
+        client, _run_on_worker, work, jobs, what="part of the relatedness matrix", ordered=True
+    ):
+        yield partial
+
+
+def _run_on_worker(work: _Pass, job: tuple[str, list[tuple[int, int]]]) -> _Partial:
+    label, spans = job
+    view = work.genotypes.select(chrom=label) if label else work.genotypes
+    (partial,) = work.sums([(label, view, spans)])
+    return partial
+
+
+@dataclass
 class _Sum:
     """Z Z' so far (its upper triangle), and what went into it."""
 
@@ -479,10 +567,13 @@ class _Sum:
     begun: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
 
-    def add(self, partial: np.ndarray, n_used: int) -> None:
-        self.total += partial
+    def add(self, partial: _Partial) -> None:
+        for columns in _panels(len(self.total)):
+            self.total[: columns.stop, columns] += partial.product[: columns.stop, columns]
         self.runs += 1
-        self.n_used += n_used
+        self.n_used += partial.n_used
+        for weight in partial.weights:
+            self.weight += weight
 
     def keep(self, kept: Checkpoint) -> None:
         """Write the sum in place of the one before."""
@@ -506,8 +597,15 @@ class _Sum:
         found = sorted(kept.folder.glob("grm-*"))
         if not found:
             return cls(np.zeros((n, n), order="F"))
-        about = json.loads((found[-1] / "about.json").read_text(encoding="utf-8"))
-        return cls(np.load(found[-1] / "total.npy"), **about)
+        try:
+            about = json.loads((found[-1] / "about.json").read_text(encoding="utf-8"))
+            total = np.load(found[-1] / "total.npy")
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(
+                f"{found[-1]}: damaged; remove it, and start the same again."
+            ) from error
+        log.info("GRM: %s variants are summed already.", f"{about['n_used']:,}")
+        return cls(total, **about)
 
 
 def _weights(weights: pd.Series | np.ndarray, genotypes: Genotypes) -> np.ndarray:
@@ -658,14 +756,33 @@ def _code_dominance(block: CenteredBlock, name: str) -> None:
         block.x[block.missing] = 0
 
 
-def _add_outer(rows: np.ndarray, total: np.ndarray | None = None) -> np.ndarray:
-    """Add rows' rows to the upper triangle of `total`: half the flops of a general product."""
+def _outer(rows: np.ndarray) -> np.ndarray:
+    """Upper triangle of rows' rows: half the flops of a general product."""
     from scipy.linalg.blas import dsyrk, ssyrk
 
     syrk = ssyrk if rows.dtype == np.float32 else dsyrk
-    if total is None:
-        return syrk(1.0, rows.T)
-    return syrk(1.0, rows.T, beta=1.0, c=total, overwrite_c=True)
+    return syrk(1.0, rows.T)
+
+
+def _panels(n: int) -> list[slice]:
+    """Columns of an n x n matrix, some at a time."""
+    return [slice(i, min(i + _TILE, n)) for i in range(0, n, _TILE)]
+
+
+def _add_tiles(rows: np.ndarray, total: np.ndarray, pool: ThreadPoolExecutor) -> None:
+    """Add rows' rows to the upper triangle of `total`, tile by tile.
+
+    A tile is one product by one thread, so that the sum does not depend on how many there are.
+    """
+    panels = _panels(len(total))
+    tiles = [(up, left) for k, left in enumerate(panels) for up in panels[: k + 1]]
+
+    def add(tile: tuple[slice, slice]) -> None:
+        up, left = tile
+        total[tile] += rows[:, up].T @ rows[:, left]
+
+    for _ in pool.map(add, tiles):
+        pass
 
 
 def _absent_pairs(block: CenteredBlock, used: np.ndarray) -> np.ndarray:
@@ -673,7 +790,7 @@ def _absent_pairs(block: CenteredBlock, used: np.ndarray) -> np.ndarray:
     assert block.missing is not None
     absent = (block.missing & used[:, None]).astype(np.float32)
     per_sample = absent.sum(axis=0)
-    return np.triu(per_sample[:, None] + per_sample) - _add_outer(absent)
+    return np.triu(per_sample[:, None] + per_sample) - _outer(absent)
 
 
 def _symmetric(upper: np.ndarray) -> np.ndarray:

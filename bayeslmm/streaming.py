@@ -6,7 +6,9 @@ columns are the same, bit for bit, whether the pass was one, was interrupted, or
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,12 +23,10 @@ from bayeslmm.progress import log, track
 
 if TYPE_CHECKING:
     from bayeslmm.association import Run
-    from bayeslmm.genotypes import Genotypes
 
 type Columns = list[dict[str, np.ndarray]]
 # Variants in a part: seconds to minutes of work, so that little is lost.
 _PART = 2**14
-_RETRIES = 5
 
 
 def by_parts(run: Run, scanners: Sequence[Any]) -> Columns:
@@ -50,101 +50,102 @@ def by_parts(run: Run, scanners: Sequence[Any]) -> Columns:
     kept = run.checkpoint
     if kept is not None:
         kept.same(f"scan{run.label}", _identity(run, step))
-    found: dict[tuple[int, int], Columns] = {}
-    waiting = []
-    for span in spans:
-        if kept is not None and kept.has(_name(run, span)):
-            found[span] = _load(kept.path(_name(run, span)), len(scanners))
-        else:
-            waiting.append(span)
-    done = m - sum(stop - start for start, stop in waiting)
-    if done:
-        log.info("%s of %s variants are there already.", f"{done:,}", f"{m:,}")
+    done: set[tuple[int, int]] = set()
+    whole: Columns = [{} for _ in scanners]
+    if kept is not None:
+        for span in spans:
+            if kept.has(_name(run, span)):
+                _put(whole, _load(kept.path(_name(run, span)), len(scanners)), span, m)
+                done.add(span)
+    waiting = [span for span in spans if span not in done]
+    n_done = sum(stop - start for start, stop in done)
+    if n_done:
+        log.info("%s of %s variants are there already.", f"{n_done:,}", f"{m:,}")
     results = (
         _on_cluster(run, scanners, waiting)
         if run.client is not None
         else _here(run, scanners, waiting)
     )
-    for span, columns in track(
-        results,
-        "Scan",
-        total=m - done,
-        size=lambda result: result[0][1] - result[0][0],
-        show=run.progress,
-    ):
-        if kept is not None:
-            kept.write(_name(run, span), partial(_save, columns))
-        found[span] = columns
-    return [
-        {
-            name: np.concatenate([found[span][i][name] for span in spans])
-            for name in found[spans[0]][i]
-        }
-        for i in range(len(scanners))
-    ]
+    with _keeper(run) as keep:
+        for span, columns in track(
+            results,
+            "Scan",
+            total=m - n_done,
+            size=lambda result: result[0][1] - result[0][0],
+            show=run.progress,
+        ):
+            keep(span, columns)
+            _put(whole, columns, span, m)
+    return whole
+
+
+def _put(whole: Columns, columns: Columns, span: tuple[int, int], m: int) -> None:
+    """Put the columns of some variants in their place among all m."""
+    for table, part in zip(whole, columns, strict=True):
+        for name, values in part.items():
+            if name not in table:
+                table[name] = np.empty(m, dtype=values.dtype)
+            table[name][slice(*span)] = values
+
+
+@contextmanager
+def _keeper(run: Run) -> Iterator[Callable[[tuple[int, int], Columns], None]]:
+    """Yield what keeps a part, if parts are kept, while the next is computed."""
+    kept = run.checkpoint
+    if kept is None:
+        yield lambda span, columns: None
+        return
+    last: list[Future[Path]] = []
+
+    def keep(span: tuple[int, int], columns: Columns) -> None:
+        if last:
+            last.pop().result()
+        last.append(writer.submit(kept.write, _name(run, span), partial(_save, columns)))
+
+    with ThreadPoolExecutor(1) as writer:
+        yield keep
+        if last:
+            last.pop().result()
 
 
 def _name(run: Run, span: tuple[int, int]) -> str:
     return f"scan{run.label}-{span[0]:09d}.npz"
 
 
-def part_of(genotypes: Genotypes, span: tuple[int, int]) -> Genotypes:
-    """A run of variants, by position in the table."""
-    mask = np.zeros(genotypes.n_variants, dtype=bool)
-    mask[slice(*span)] = True
-    return genotypes.select(variants=mask)
-
-
-def _columns(run: Run, scanners: Sequence[Any], span: tuple[int, int]) -> Columns:
-    """One part, computed here."""
-    alone = replace(
-        run, genotypes=part_of(run.genotypes, span), checkpoint=None, client=None, progress=False
-    )
-    return alone.all_variants(scanners)
-
-
 def _here(
-    run: Run, scanners: Sequence[Any], spans: list[tuple[int, int]]
+    run: Run, scanners: Sequence[Any], spans: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[tuple[int, int], Columns]]:
-    for span in spans:
-        yield span, _columns(run, scanners, span)
+    """Parts computed here: the threads go on from the blocks of one to those of the next."""
+    ranges = [
+        (i, min(i + run.size, stop)) for start, stop in spans for i in range(start, stop, run.size)
+    ]
+    blocks = run.blocks(scanners, ranges)
+    for start, stop in spans:
+        columns: Columns = [{} for _ in scanners]
+        for block, found in blocks:
+            _put(columns, found, (block.start - start, block.stop - start), stop - start)
+            if block.stop == stop:
+                break
+        yield (start, stop), columns
 
 
 def _on_cluster(
-    run: Run, scanners: Sequence[Any], spans: list[tuple[int, int]]
+    run: Run, scanners: Sequence[Any], spans: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[tuple[int, int], Columns]]:
-    """Parts as tasks of a Dask cluster; what a lost worker had is done again by others.
+    """Parts computed by a cluster's workers, as they come."""
+    from bayeslmm.cluster import on_workers
 
-    The scanners and the genotypes' description go to each worker once.
-    """
-    from distributed import as_completed
-
-    client = run.client
-    assert client is not None
-    sent = replace(run, checkpoint=None, client=None, progress=False, workers=1)
-    shared = client.scatter((sent, list(scanners)), broadcast=True, hash=False)
-    tasks = {
-        client.submit(_task, shared, span, pure=False, retries=_RETRIES): span for span in spans
-    }
-    try:
-        for task, columns in as_completed(tasks, with_results=True, raise_errors=True):
-            yield tasks.pop(task), columns
-    except Exception as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"A part of the scan failed on the cluster: {type(error).__name__}: {error}. Finished "
-            "parts are kept if the scan has a checkpoint."
-        ) from error
-    finally:
-        for task in tasks:
-            task.cancel()
-        del shared
+    assert run.client is not None
+    sent = replace(
+        run, checkpoint=None, client=None, progress=False, workers=1, kept=None, identity={}
+    )
+    yield from on_workers(run.client, _task, (sent, list(scanners)), spans, what="part of the scan")
 
 
 def _task(shared: tuple[Run, list[Any]], span: tuple[int, int]) -> Columns:
     run, scanners = shared
-    return _columns(run, scanners, span)
+    ((_, columns),) = _here(run, scanners, [span])
+    return columns
 
 
 def _identity(run: Run, step: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from bayeslmm.files import existing
 from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.memory import require_memory
 from bayeslmm.progress import log, map_ahead, track
-from bayeslmm.relatedness import GRM, SCALES, Scale, _add_outer, _symmetric, standardize
+from bayeslmm.relatedness import GRM, SCALES, Scale, _outer, _symmetric, standardize
 
 REST = "rest"
 _REGION = re.compile(r"[^:]+:[\d,]+-[\d,]+$")
@@ -164,7 +164,7 @@ def partition_grms(
         here = member[block.start : block.stop] & used[block.start : block.stop, None]
         for k in np.flatnonzero(here.any(axis=0)).tolist():
             rows = here[:, k]
-            totals[k] += _add_outer(block.x if rows.all() else block.x[rows])
+            totals[k] += _outer(block.x if rows.all() else block.x[rows])
     member = member & used[:, None]
     counts = member.sum(axis=0)
     if not counts.all():

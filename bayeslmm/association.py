@@ -732,6 +732,12 @@ def _by_chromosome(
 
     if not model.has_kernel:
         raise InputError(f"background='{background}' needs a kernel; this LMM has none.")
+    if isinstance(model.relatedness, SparseGRM):
+        raise InputError(
+            f"background='{background}' takes a chromosome out of a dense relatedness matrix. A "
+            "sparse one is of families, nearly the same whichever chromosome is left out: use "
+            "background='all', or a dense matrix (bl.grm)."
+        )
     ratio, error = log_ratio_of(model)
     # However it was found, the search of each chromosome begins at the same place.
     guess = round(ratio, 1), error

@@ -215,6 +215,20 @@ def grm(
     max_missing: MaxMissing = None,
     chrom: Chrom = None,
     format: Annotated[str, typer.Option("--format", help="gcta or gemma.")] = "gcta",
+    sparse: Annotated[
+        bool, typer.Option("--sparse", help="Only of relatives; all else is 0. For large cohorts.")
+    ] = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="With --sparse: relatedness below it becomes 0; 0.05 by default."),
+    ] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            help="With --sparse: the pairs to look at: family (the same FID, the default), all, "
+            "or a table of pairs, such as of plink2 --make-king-table."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     restart: Restart = False,
     threads: Threads = None,
@@ -224,6 +238,7 @@ def grm(
     \b
     Example:
       bayeslmm grm cohort --maf 0.01 --out cohort
+      bayeslmm grm biobank --sparse --pairs biobank.kin0 --out biobank
 
     \b
     Writes, for --out cohort:
@@ -233,12 +248,38 @@ def grm(
 
     \b
     With --format gemma: cohort.cXX.txt (.sXX.txt unless centered) and, as it has no sample
-    ids, cohort.samples.txt. Monomorphic variants are left out and counted.
+    ids, cohort.samples.txt. Monomorphic variants are left out and counted. With --sparse:
+    cohort.grm.sp and cohort.grm.id, as GCTA's fastGWA reads them.
     """
     from bayeslmm import commands
 
     if format not in ("gcta", "gemma"):
         raise InputError(f"--format {format} is unknown; expected gcta or gemma.")
+    if sparse:
+        from bayeslmm import commands_large
+
+        if format != "gcta":
+            raise InputError("--sparse writes GCTA's format only: leave out --format gemma.")
+        if restart:
+            raise InputError("--sparse keeps no unfinished work: leave out --restart.")
+        typer.echo(
+            commands_large.sparse_grm(
+                bfile,
+                out=out,
+                scale=scale or "standardized",
+                threshold=0.05 if threshold is None else threshold,
+                pairs=pairs or "family",
+                maf=maf,
+                max_missing=max_missing,
+                chrom=chrom,
+                overwrite=overwrite,
+                threads=threads,
+            )
+        )
+        return
+    for name, value in (("--threshold", threshold), ("--pairs", pairs)):
+        if value is not None:
+            raise InputError(f"{name} is of a sparse matrix: add --sparse, or leave it out.")
     typer.echo(
         commands.grm(
             bfile,
@@ -490,7 +531,9 @@ def simulate(
 def eigen(
     source: Annotated[
         str,
-        typer.Argument(metavar="GRM", help="Prefix of .grm.bin and .grm.id, or a .cXX.txt file."),
+        typer.Argument(
+            metavar="GRM", help="Prefix of .grm.bin or .grm.sp and .grm.id, or a .cXX.txt file."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the basis, as cohort.basis.")],
     keep: Annotated[

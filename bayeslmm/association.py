@@ -740,18 +740,18 @@ def _by_chromosome(
         )
     ratio, error = log_ratio_of(model)
     # However it was found, the search of each chromosome begins at the same place.
-    guess = round(ratio, 1), error
+    ratio = round(ratio, 1)
     chroms = run.genotypes.variants.chrom.astype(str).to_numpy()
     columns: dict[str, np.ndarray] = {}
     accounts = []
     total = len(pd.unique(chroms))
     for kernel in track(
-        chromosome_kernels(model, run.genotypes, background, guess[0]),
+        chromosome_kernels(model, run.genotypes, background, ratio),
         "Chromosomes",
         total=total,
         show=run.progress,
     ):
-        one = scanner_of(kernel.model, tests, run.dtype, prior, guess)
+        one = scanner_of(kernel.model, tests, run.dtype, prior, kernel.start, error)
         scanner = _tester(one, kernel.model, second)
         here = np.flatnonzero(chroms == kernel.chrom)
         part = replace(

@@ -75,12 +75,15 @@ class Kernel:
         The chromosome.
     model : LMM
         The same model with this background as its kernel.
+    start : float
+        About where its log ratio is.
     account : dict
         What the result says of it: variants in it and of the chromosome, h2.
     """
 
     chrom: str
     model: LMM
+    start: float
     account: dict[str, Any]
 
 
@@ -89,7 +92,7 @@ def chromosome_kernels(
 ) -> Iterator[Kernel]:
     """The background of each chromosome of `genotypes`.
 
-    `start` is the log ratio of a model that is nearly the same, for the split.
+    `start` is the log ratio of the model with all variants.
 
     Raises
     ------
@@ -125,18 +128,22 @@ def chromosome_kernels(
             f"background='{background}' needs at least two chromosomes, but the relatedness "
             f"matrix has {known[0]} only."
         )
-    whole = source.subset(model.ids)
+    whole = _on(source, model.ids)
     total = whole.matrix * whole.n_variants
     for label in labels:
         part = _part(source, label, model.ids)
         n_rest = whole.n_variants - part.n_variants
         rest = _like(whole, (total - part.matrix * part.n_variants) / n_rest, n_rest)
-        kernel, share = rest, 0.0
         if background == "rest+chrom":
             kernel, share = _mixture(model, rest, part, start)
+            near = start
+        else:
+            kernel, share = rest, 0.0
+            near = _without(start, part.n_variants / whole.n_variants)
         yield Kernel(
             label,
             model.with_kernel(kernel),
+            near,
             {
                 "chrom": label,
                 "n_variants_rest": n_rest,
@@ -144,6 +151,16 @@ def chromosome_kernels(
                 "share_chrom": share,
             },
         )
+
+
+def _without(log_ratio: float, share: float) -> float:
+    """About the log ratio when variants that are this share of all are left out.
+
+    Among unrelated people h2 falls by the share; in families, where the others tell as much of
+    relatedness, it stays. In between.
+    """
+    h2 = (1 - share) / (1 + np.exp(-log_ratio))
+    return 0.5 * (log_ratio + float(np.log(h2) - np.log1p(-h2)))
 
 
 def log_ratio_of(model: LMM) -> tuple[float, float]:
@@ -157,7 +174,7 @@ def log_ratio_of(model: LMM) -> tuple[float, float]:
         return float(np.log(inner) - np.log1p(-inner)), fit.h2_se / (inner * (1 - inner))
     assert model.grm is not None
     center = model.has_intercept
-    K, _ = _unit(model.grm.subset(model.ids).matrix, center=center)
+    K, _ = _unit(_on(model.grm, model.ids).matrix, center=center)
     K = np.asfortranarray(K, dtype=np.float32)
     data = likelihood.rotate(None, model.y, model.C.to_numpy())
     found = _locate(data, K, 0.0, 1.0, 6, skip_intercept=center)
@@ -183,7 +200,12 @@ def _part(source: GRM, label: str, ids: pd.Index) -> GRM:
                 scale=source.scale,  # type: ignore[arg-type]
                 progress=False,
             )
-    return one.subset(ids)
+    return _on(one, ids)
+
+
+def _on(source: GRM, ids: pd.Index) -> GRM:
+    """The matrix on some samples, itself if they are all of its own: not to be written to."""
+    return source if source.samples.equals(ids) else source.subset(ids)
 
 
 def _mixture(model: LMM, rest: GRM, part: GRM, start: float) -> tuple[GRM, float]:
@@ -479,7 +501,8 @@ def scanner_of(
     tests: tuple[str, ...],
     dtype: np.dtype,
     effect_prior: EffectPrior,
-    guess: tuple[float, float],
+    start: float,
+    error: float,
 ) -> Scanner:
     """The cheapest scanner that is right: between nodes, or in the eigenbasis.
 
@@ -489,10 +512,9 @@ def scanner_of(
         With the background of a chromosome as its kernel.
     tests, dtype, effect_prior
         As `Scanner` takes them.
-    guess : (float, float)
-        Log ratio of a model that is nearly the same, and its standard error.
+    start, error : float
+        About where its log ratio is, and the standard error of it.
     """
-    start, error = guess
     half_width = _NARROW
     if "bayes" in tests:
         half_width = max(half_width, _DEVIATIONS * error)

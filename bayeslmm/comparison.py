@@ -14,7 +14,7 @@ import pandas as pd
 from bayeslmm import likelihood
 from bayeslmm.conditional import Conditional
 from bayeslmm.errors import InputError, listing
-from bayeslmm.leave_out import leave_out
+from bayeslmm.leave_out import group_labels, leave_out
 from bayeslmm.lmm import LMM
 from bayeslmm.provenance import provenance
 from bayeslmm.quadrature import unit_density
@@ -271,26 +271,7 @@ def _labels(groups: Groups, ids: pd.Index, seed: int) -> pd.Series | None:
             raise InputError(f"groups={groups}: folds must be between 2 and {n:,}, the samples.")
         fold = np.random.default_rng(seed).permutation(n) % groups
         return pd.Series(fold, ids).astype(str)
-    if isinstance(groups, pd.Series):
-        named = groups.set_axis(groups.index.astype(str))
-        named = named[named.index.isin(ids) & named.notna()]
-        if named.index.has_duplicates:
-            twice = named.index[named.index.duplicated()].unique()
-            raise InputError(f"groups names samples twice: {listing(twice)}.")
-        absent = ids.difference(named.index)
-        if len(absent):
-            raise InputError(
-                f"groups has no label for {len(absent):,} of {n:,} samples: {listing(absent)}."
-            )
-        labels = named.reindex(ids).astype(str)
-    else:
-        values = list(groups)
-        if len(values) != n:
-            raise InputError(
-                f"groups has {len(values):,} labels, but {n:,} samples are analysed. Use a Series "
-                "with sample ids as its index."
-            )
-        labels = pd.Series([str(value) for value in values], ids)
+    labels = group_labels(groups, ids)
     if labels.nunique() < 2:
         raise InputError("groups has one label only: nothing would be left to learn from.")
     return labels

@@ -21,12 +21,13 @@ scored one by one, each given y_-B only: the margins of the same Student-t.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import log, pi
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.special import gammaln
 
 from bayeslmm import likelihood
@@ -44,6 +45,48 @@ _DIGITS = 30.0
 _CHUNK = 2**23
 # A covariate's effect is known without the left-out samples if more than this of it is.
 _ESTIMABLE = 1e-9
+
+
+def group_labels(groups: pd.Series | Iterable[Any], ids: pd.Index) -> pd.Series:
+    """The group of each sample, as text.
+
+    Parameters
+    ----------
+    groups : Series or iterable
+        Labels: a Series by sample id, which may have further ids; else one per sample, in order.
+    ids : Index, shape (n,)
+        The samples.
+
+    Raises
+    ------
+    InputError
+        For samples without a label or with two, and another number of labels.
+    """
+    if isinstance(groups, pd.Series):
+        named = groups.set_axis(groups.index.astype(str))
+        named = named[named.index.isin(ids) & named.notna()]
+        if named.index.has_duplicates:
+            twice = named.index[named.index.duplicated()].unique()
+            raise InputError(f"groups names samples twice: {listing(twice)}.")
+        absent = ids.difference(named.index)
+        if len(absent):
+            raise InputError(
+                f"groups has no label for {len(absent):,} of {len(ids):,} samples: "
+                f"{listing(absent)}."
+            )
+        return named.reindex(ids).astype(str)
+    values = pd.Series(list(groups), dtype=object)
+    if len(values) != len(ids):
+        raise InputError(
+            f"groups has {len(values):,} labels, but {len(ids):,} samples are analysed. Use a "
+            "Series with sample ids as its index."
+        )
+    absent = ids[values.isna().to_numpy()]
+    if len(absent):
+        raise InputError(
+            f"groups has no label for {len(absent):,} of {len(ids):,} samples: {listing(absent)}."
+        )
+    return values.astype(str).set_axis(ids)
 
 
 @dataclass(frozen=True)

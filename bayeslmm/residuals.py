@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm import likelihood
-from bayeslmm.errors import InputError, listing
+from bayeslmm.errors import InputError
 from bayeslmm.heritability import is_two_valued
 from bayeslmm.intervals import TOP
+from bayeslmm.leave_out import group_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -212,7 +213,7 @@ def _influence(
     """Exact deletion of each group: the density of its members given all others is divided out."""
     from scipy.stats import chi2
 
-    labels = _labels(model, groups)
+    labels = group_labels(groups, model.ids).to_numpy()
     data = model.rotated
     codes, names = pd.factorize(labels, sort=True)
     nodes = None if model.basis is None else model._h2_nodes
@@ -260,20 +261,3 @@ def _influence(
 def _pieces(data: likelihood.Rotated, h2: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     w = likelihood.weights(data, h2)
     return w, *likelihood.projected(data, w)
-
-
-def _labels(model: LMM, groups: Any) -> np.ndarray:
-    if isinstance(groups, pd.Series) and not isinstance(groups.index, pd.RangeIndex):
-        series = groups.set_axis(groups.index.astype(str), axis=0)
-        absent = model.ids.difference(series.index)
-        if len(absent) or series.index.has_duplicates:
-            what = f"lack {listing(absent)}" if len(absent) else "name samples twice"
-            raise InputError(f"groups must have one label per analysed sample, but {what}.")
-        groups = series.loc[model.ids]
-    labels = np.asarray(groups)
-    if labels.shape != (len(model.y),) or pd.isna(labels).any():
-        raise InputError(
-            f"groups must be {len(model.y):,} labels, one per analysed sample and none missing; "
-            f"they have shape {labels.shape}."
-        )
-    return labels.astype(str)

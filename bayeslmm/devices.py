@@ -72,8 +72,8 @@ def as_device(device: str | Device | None) -> Device | None:
     Parameters
     ----------
     device : str, optional
-        ``"cupy"``: the current CUDA device; ``"torch"``: CUDA or Apple's GPU if there is one, else
-        the processor; ``"torch:cuda:1"``, ``"torch:cpu"``: that one of PyTorch.
+        ``"cupy"``: the current CUDA device; ``"torch"``: CUDA if there is one, else the
+        processor; ``"torch:cuda:1"``, ``"torch:cpu"``: that one of PyTorch. It must know float64.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def as_device(device: str | Device | None) -> Device | None:
     where: Any = None
     try:
         if library == "torch":
-            where = module.device(rest or _best_of_torch(module))
+            where = module.device(rest or ("cuda" if module.cuda.is_available() else "cpu"))
             # Products in full float32, not in the shorter numbers of tensor cores.
             module.set_float32_matmul_precision("highest")
         made = Device(device, xp, where)
@@ -117,10 +117,3 @@ def as_device(device: str | Device | None) -> Device | None:
     if found.dtype != np.float32 or not (found == 1).all():
         raise InputError(f"device='{device}' does not multiply as expected.")
     return made
-
-
-def _best_of_torch(torch: Any) -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    mps = getattr(torch.backends, "mps", None)
-    return "mps" if mps is not None and mps.is_available() else "cpu"

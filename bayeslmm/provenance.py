@@ -8,11 +8,13 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+from bayeslmm import __version__
+
 
 @cache
 def _versions() -> dict[str, str]:
     return {
-        "created_by": f"bayeslmm {version('bayeslmm')}",
+        "created_by": f"bayeslmm {__version__}",
         "python": sys.version.split()[0],
         "numpy": version("numpy"),
     }

@@ -499,8 +499,9 @@ class _Pass:
     def sums(self, runs: Sequence[_Run]) -> Iterator[_Partial]:
         """The sum of every run, which does not depend on the number of threads."""
         jobs = [(view, span) for _, view, spans in runs for span in spans]
-        blocks = map_ahead(self._block, jobs)
         threads = blas_thread_count()
+        # While a device multiplies, the processors have nothing else to do.
+        blocks = map_ahead(self._block, jobs, workers=1 if self.device is None else threads)
         with ThreadPoolExecutor(threads) as pool, blas_threads(1):
             for _, view, spans in runs:
                 n, there = view.n_samples, self.device

@@ -367,7 +367,7 @@ def _read_index(header: _Header, index: Path) -> pd.DataFrame | None:
         raise InputError(f"{index}: not an index made by bgenix ({error}). Remove it.") from error
     starts, sizes = table["start"].tolist(), table["bytes"].tolist()
     fits = len(table) == header.n_variants and starts[0] == header.first
-    fits = fits and all(isinstance(v, int) for v in (*starts, *sizes))
+    fits = fits and all(isinstance(v, int) for v in (*starts, *sizes, *table["pos"].tolist()))
     ends = [a + b for a, b in zip(starts, sizes, strict=True)] if fits else []
     if not fits or starts[1:] != ends[:-1] or ends[-1] != header.size:
         raise InputError(

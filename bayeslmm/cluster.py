@@ -25,6 +25,7 @@ from bayeslmm.basis import Eigenbasis
 from bayeslmm.errors import InputError, listing
 from bayeslmm.progress import blas_threads, log
 from bayeslmm.relatedness import GRM
+from bayeslmm.sources import require_library
 from bayeslmm.sparse_relatedness import SparseGRM
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def on_workers[J, R](
     InputError
         If workers have other versions of the libraries, or a job fails.
     """
-    from distributed import as_completed
+    as_completed = require_library("distributed", "distributed", "A cluster").as_completed
 
     if client.asynchronous:
         raise InputError("The Dask client is asynchronous; give one without asynchronous=True.")

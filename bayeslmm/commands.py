@@ -20,7 +20,7 @@ from bayeslmm.association import scan as scan_variants
 from bayeslmm.basis import Basis, load_eigenbasis
 from bayeslmm.codings import CODINGS
 from bayeslmm.errors import InputError
-from bayeslmm.files import existing, text_of
+from bayeslmm.files import existing, table_of, text_of
 from bayeslmm.genotype_files import locate
 from bayeslmm.genotypes import Genotypes, read_genotypes
 from bayeslmm.lmm import LMM
@@ -841,16 +841,16 @@ def _check_snp_options(
 
 def read_scan(path: Path) -> pd.DataFrame:
     """The table that bayeslmm scan wrote."""
-    existing(path)
-    text = dict.fromkeys(("id", "chrom", "ea", "oa"), str)
-    try:
-        if path.suffix == ".parquet":
-            _require_pyarrow()
+    expected = "a table of bayeslmm scan"
+    if existing(path).suffix == ".parquet":
+        _require_pyarrow()
+        try:
             hits = pd.read_parquet(path)
-        else:
-            hits = pd.read_csv(path, sep="\t", dtype=text)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: not a table of bayeslmm scan ({error}).") from error
+        except (ValueError, OSError) as error:
+            raise InputError(f"{path}: not {expected} ({error}).") from error
+    else:
+        text = dict.fromkeys(("id", "chrom", "ea", "oa"), str)
+        hits = table_of(path, expected, sep="\t", dtype=text)
     require_columns(hits, _SCAN_COLUMNS)
     return hits
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bayeslmm import commands, kernels, priors
 from bayeslmm.errors import InputError, listing
-from bayeslmm.files import existing
+from bayeslmm.files import table_of
 from bayeslmm.genotypes import Genotypes, read_genotypes
 from bayeslmm.lmm import Kernel
 from bayeslmm.partition import RESIDUAL, IdentifiabilityWarning, PartitionedLMM
@@ -143,7 +143,7 @@ def _annotation(by: str, genotypes: Genotypes) -> Any:
         raise InputError(
             f"--by {by} is neither chrom, maf, ld, a .bed file of regions, nor a table of labels."
         )
-    table = pd.read_csv(existing(path), sep=None, engine="python", dtype=str)
+    table = table_of(path, "a table of labels", sep=None, engine="python", dtype=str)
     if table.shape[1] != 2:
         raise InputError(
             f"{path}: expected two columns with a header, variant id and label, but there are "

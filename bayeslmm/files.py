@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bayeslmm.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
@@ -134,6 +140,17 @@ def text_of(path: str | os.PathLike[str]) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file (byte {error.start:,} is no UTF-8).") from error
+
+
+def table_of(path: str | os.PathLike[str], expected: str, **options: Any) -> pd.DataFrame:
+    """Content of a text table by `pandas.read_csv`; an `InputError` if it is not `expected`."""
+    import pandas as pd
+
+    try:
+        return pd.read_csv(existing(path), **options)
+    # pandas' own errors are ValueErrors; the others come of a damaged .gz
+    except (ValueError, OSError, EOFError, zlib.error, csv.Error) as error:
+        raise InputError(f"{path}: not {expected} ({str(error).strip()}).") from error
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

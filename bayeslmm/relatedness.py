@@ -19,7 +19,7 @@ import pandas as pd
 
 from bayeslmm.devices import BLOCK_ON_DEVICE, as_device
 from bayeslmm.errors import InputError, listing
-from bayeslmm.files import existing, text_of, write_aside
+from bayeslmm.files import existing, table_of, text_of, write_aside
 from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.memory import require_memory
 from bayeslmm.progress import blas_thread_count, blas_threads, log, map_ahead, track
@@ -943,10 +943,8 @@ def _read_triangle(path: Path, n: int) -> np.ndarray:
 
 
 def _read_text_matrix(path: Path, samples: Sequence[str] | None) -> GRM:
-    try:
-        matrix = pd.read_csv(path, sep=r"\s+", header=None, dtype=np.float64).to_numpy()
-    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{path}: not a matrix of numbers ({str(error).strip()}).") from error
+    table = table_of(path, "a matrix of numbers", sep=r"\s+", header=None, dtype=np.float64)
+    matrix = table.to_numpy()
     if np.isnan(matrix).any():
         i, j = np.argwhere(np.isnan(matrix))[0]
         raise InputError(

@@ -13,7 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from bayeslmm.errors import InputError, listing
-from bayeslmm.files import existing
+from bayeslmm.files import existing, table_of
 from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.memory import require_memory
 from bayeslmm.progress import log, map_ahead, track
@@ -250,18 +250,14 @@ def read_sparse_grm(path: str | os.PathLike[str]) -> SparseGRM:
     sparse, ids = existing(f"{prefix}.grm.sp"), existing(f"{prefix}.grm.id")
     samples = read_grm_ids(ids)
     n = len(samples)
-    try:
-        table = pd.read_csv(
-            sparse,
-            sep=r"\s+",
-            header=None,
-            names=["i", "j", "k"],
-            dtype={"i": np.int64, "j": np.int64, "k": np.float64},
-        )
-    except (ValueError, pd.errors.ParserError) as error:
-        raise InputError(
-            f"{sparse}: expected three columns, two positions and the relatedness ({error})."
-        ) from error
+    table = table_of(
+        sparse,
+        "a sparse matrix (expected three columns: two positions and the relatedness)",
+        sep=r"\s+",
+        header=None,
+        names=["i", "j", "k"],
+        dtype={"i": np.int64, "j": np.int64, "k": np.float64},
+    )
     i, j, k = (table[name].to_numpy() for name in "ijk")
     bad = (i < 0) | (i >= n) | (j < 0) | (j >= n) | ~np.isfinite(k)
     if bad.any():
@@ -438,8 +434,8 @@ def _listed_pairs(
 ) -> tuple[np.ndarray, np.ndarray]:
     name = "pairs"
     if not isinstance(pairs, pd.DataFrame):
-        name = str(existing(pairs))
-        pairs = pd.read_csv(pairs, sep=r"\s+", dtype=str)
+        name = str(pairs)
+        pairs = table_of(pairs, "a table of pairs", sep=r"\s+", dtype=str)
     table = pairs.set_axis([str(c).lstrip("#") for c in pairs.columns], axis=1)
     columns = next(
         (c for c in (["IID1", "IID2"], ["ID1", "ID2"]) if set(c) <= set(table.columns)),

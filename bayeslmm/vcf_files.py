@@ -8,6 +8,7 @@ temporary folder: one byte for each genotype, four where the file has dosages (D
 from __future__ import annotations
 
 import gzip
+import re
 import struct
 import tempfile
 import zlib
@@ -243,7 +244,9 @@ def _count_bcf(path: Path, content: BinaryIO) -> int:
     if magic != b"BCF\2\2":
         raise InputError(f"{path}: BCF version {magic[3:].hex('.')}, expected 2.2.")
     text = b"".join(_pieces(take, length))
-    contigs = text.count(b"##contig=")
+    lines = re.findall(rb"^##contig=<.*$", text, re.MULTILINE)
+    marks = [re.search(rb"[<,]IDX=(\d+)", line) for line in lines]
+    contigs = {number if mark is None else int(mark[1]) for number, mark in enumerate(marks)}
     count = 0
     while lengths := content.read(8):
         if len(lengths) < 8:
@@ -252,9 +255,9 @@ def _count_bcf(path: Path, content: BinaryIO) -> int:
         if shared < 24:
             raise InputError(f"{damaged}: a record of {shared} bytes.")
         contig, pos = struct.unpack("<ii", take(8))
-        if not 0 <= contig < contigs or pos < -1:
+        if contig not in contigs or pos < -1:
             raise InputError(
-                f"{damaged}: record {count + 1:,} is at contig {contig} of {contigs}, {pos}."
+                f"{damaged}: record {count + 1:,} is at contig {contig} of {len(contigs)}, {pos}."
             )
         for _ in _pieces(take, shared - 8 + individual):
             pass

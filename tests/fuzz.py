@@ -16,6 +16,7 @@ import gzip
 import resource
 import shutil
 import signal
+import sqlite3
 import sys
 import tempfile
 import traceback
@@ -25,8 +26,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 import bayeslmm as bl
+from bayeslmm.commands import read_scan
 from bayeslmm.errors import InputError
 
 FORMATS = Path(__file__).parent / "golden" / "formats"
@@ -41,6 +44,7 @@ class Target(NamedTuple):
     files: tuple[str, ...]
     mutated: str
     read: Callable[[Path], object]
+    make: Callable[[Path], object] = lambda folder: None  # further files
 
 
 def _genotypes(path: Path) -> None:
@@ -56,6 +60,33 @@ def _genotypes(path: Path) -> None:
 def _grm(path: Path) -> None:
     K = bl.read_grm(path)
     assert K.matrix.shape == (len(K.samples),) * 2
+
+
+def _index(bgen: Path) -> None:
+    """A .bgi as bgenix makes it."""
+    found = bl.read_genotypes(bgen)
+    ends = [*found._source._starts.tolist(), bgen.stat().st_size]  # type: ignore[attr-defined]
+    rows = [
+        (v.chrom, v.pos, v.id, 2, v.oa, v.ea, start, end - start)
+        for v, start, end in zip(found.variants.itertuples(), ends[:-1], ends[1:], strict=True)
+    ]
+    with contextlib.closing(sqlite3.connect(f"{bgen}.bgi")) as base, base:
+        base.execute(
+            "CREATE TABLE Variant (chromosome TEXT NOT NULL, position INT NOT NULL, rsid TEXT NOT "
+            "NULL, number_of_alleles INT NOT NULL, allele1 TEXT NOT NULL, allele2 TEXT NULL, "
+            "file_start_position INT NOT NULL, size_in_bytes INT NOT NULL)"
+        )
+        base.executemany("INSERT INTO Variant VALUES (?,?,?,?,?,?,?,?)", rows)
+
+
+def _sparse(folder: Path) -> None:
+    K = bl.read_grm(folder / "plink2_grm60")
+    bl.SparseGRM.from_dense(K, threshold=0.001).write(folder / "s")
+
+
+def _parquet(folder: Path) -> None:
+    table = pd.read_csv(folder / "covariates.tsv", sep="\t", dtype={"id": str})
+    table.to_parquet(folder / "covariates.parquet", index=False)
 
 
 def _set(prefix: str, endings: str, mutated: str) -> Target:
@@ -99,6 +130,29 @@ TARGETS = {
         ("gemma_cd8_corner50.cXX.txt",),
         "gemma_cd8_corner50.cXX.txt",
         lambda folder: _grm(folder / "gemma_cd8_corner50.cXX.txt"),
+    ),
+    "grm_sp": Target(
+        tuple(f"plink2_grm60.grm.{e}" for e in ("bin", "id")),
+        "s.grm.sp",
+        lambda folder: bl.read_sparse_grm(folder / "s"),
+        _sparse,
+    ),
+    "bgi": Target(
+        ("calls8.bgen", "calls8.sample"),
+        "calls8.bgen.bgi",
+        lambda folder: _genotypes(folder / "calls8.bgen"),
+        lambda folder: _index(folder / "calls8.bgen"),
+    ),
+    "parquet": Target(
+        ("covariates.tsv",),
+        "covariates.parquet",
+        lambda folder: bl.read_phenotypes(folder / "covariates.parquet"),
+        _parquet,
+    ),
+    "scan_gz": Target(
+        ("plink2_cd8.glm.linear.tsv.gz",),
+        "plink2_cd8.glm.linear.tsv.gz",
+        lambda folder: read_scan(folder / "plink2_cd8.glm.linear.tsv.gz"),
     ),
     "phenotypes": Target(
         ("covariates.tsv",),
@@ -172,6 +226,7 @@ def run(name: str, seed: int) -> str:
         for file in target.files:
             origin = FORMATS / file if (FORMATS / file).exists() else GOLDEN / file
             shutil.copy(origin, folder / file)
+        target.make(folder)
         path = folder / target.mutated
         raw = path.read_bytes()
         if name in PACKED and seed % 2:

@@ -825,6 +825,14 @@ def test_a_missing_library_says_how_to_install_it(formats, monkeypatch, name, li
         read_genotypes(formats / name).to_array()
 
 
+def test_a_cluster_needs_distributed(rng, monkeypatch):
+    x = rng.binomial(2, 0.4, (30, 8)).astype(float)
+    model = bl.LMM("y ~ 1", pd.DataFrame({"y": rng.normal(size=30)}), kernel=None)
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(InputError, match=r"pip install 'bayeslmm\[distributed\]'"):
+        bl.scan(model, x, client=object())
+
+
 # -- command line ----------------------------------------------------------------------------
 
 

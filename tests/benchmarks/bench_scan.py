@@ -1,7 +1,7 @@
 """The scan with all its columns, LOCO, several phenotypes, and the peers, in turn.
 
     python tests/benchmarks/bench_scan.py [--n 4000] [--m 100000] [--folder DIR]
-        [--gemma gemma] [--jamma jamma] [--fastlmm PYTHON]
+        [--gemma gemma] [--jamma jamma] [--fastlmm PYTHON] [--only-columns | --only-loco]
 
 Two BLAS threads. Figures are ratios: to the bare float32 product of the rotation, to `p3d`, and
 to the peers' wall time from .bed to table (each is run if its program is named; --fastlmm is a
@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--gemma")
     parser.add_argument("--jamma")
     parser.add_argument("--fastlmm")
+    parser.add_argument("--only-columns", action="store_true", help="after the basis; no peers")
     parser.add_argument("--only-loco", action="store_true", help="LOCO, ours and JAMMA's")
     options = parser.parse_args()
     folder = Path(options.folder or tempfile.mkdtemp()).resolve()
@@ -111,6 +112,9 @@ def main() -> None:
         write_cohort(prefix, options.n, options.m)
     table = pd.read_csv(prefix.with_suffix(".pheno.tsv"), sep="\t")
     fam = pd.read_csv(prefix.with_suffix(".fam"), sep=r"\s+", header=None)
+    if options.only_columns:
+        measure_columns(prefix, table, options)
+        return
     work = Path(tempfile.mkdtemp(dir=folder))
     ids = fam.iloc[:, [0, 1]]
     values = table.set_index("IID").loc[fam[1], ["y", "age"]].to_numpy()
@@ -170,11 +174,18 @@ def main() -> None:
     if options.only_loco:
         return
 
-    print("columns, after the basis")
+    measure_columns(prefix, table, options)
+
+
+def measure_columns(prefix: Path, table: pd.DataFrame, options: argparse.Namespace) -> None:
+    """The columns on a model with an intercept and two covariates."""
+    print("columns, after the basis; intercept, sex and age")
     genotypes = bl.read_genotypes(prefix)
     with threadpool_limits(options.threads):
         basis = bl.eigenbasis(bl.grm(genotypes, progress=False))
-        model = bl.LMM("y ~ age", str(prefix.with_suffix(".pheno.tsv")), basis)
+        sex = np.random.default_rng(3).integers(0, 2, len(table))
+        phenotypes = table.assign(sex=sex).set_index("IID").drop(columns="FID")
+        model = bl.LMM("y ~ sex + age", phenotypes, basis)
         columns(model, genotypes, options.n, options.m, options.threads)
 
 

@@ -55,6 +55,16 @@ def test_a_foreign_folder_is_left_alone(tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == "years"
 
 
+def test_a_folder_whose_first_file_was_half_written_is_begun_anew(tmp_path):
+    folder = tmp_path / "w"
+    (folder / ".work.json.abc").mkdir(parents=True)
+    (folder / ".work.json.abc" / "work.json").write_text("{")
+    (folder / "lock").touch()
+    with checkpoint(folder, WORK) as kept:
+        assert kept.parts() == []
+    assert {p.name for p in folder.iterdir()} <= {"lock", "work.json"}
+
+
 def test_only_one_process_at_a_time(tmp_path):
     with (
         checkpoint(tmp_path / "w", WORK),

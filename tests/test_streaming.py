@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from plink import write_plink
 
 import bayeslmm as bl
 from bayeslmm import streaming
@@ -140,6 +141,54 @@ def test_a_damaged_part_is_an_error(cohort, parts, tmp_path):
         bl.scan(model, genotypes, block_size=20, kept=kept)
 
 
+def test_a_full_disk_ends_a_scan_with_what_is_finished(cohort, parts, tmp_path, monkeypatch):
+    genotypes, model = cohort
+    whole = bl.scan(model, genotypes, block_size=20)
+    save, saved = np.savez, []
+
+    def full(file, **arrays):
+        saved.append(1)
+        if len(saved) == 4:
+            file.write(b"PK half of it")
+            raise OSError(28, "No space left on device")
+        save(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", full)
+    with (
+        pytest.raises(bl.InputError, match=r"No space left on device.*make room"),
+        checkpoint(tmp_path / "w") as kept,
+    ):
+        bl.scan(model, genotypes, kept=kept, block_size=20)
+    assert len(list((tmp_path / "w").glob("scan*.npz"))) == 3
+    with checkpoint(tmp_path / "w") as kept:
+        again = bl.scan(model, genotypes, kept=kept, block_size=20)
+    assert len(saved) == 4 + 7
+    pd.testing.assert_frame_equal(again, whole, check_exact=True)
+
+
+def test_a_file_that_cannot_be_read_in_the_middle(cohort, parts, tmp_path):
+    genotypes, model = cohort
+    ids = [(i, i) for i in genotypes.samples.index]
+    write_plink(tmp_path / "c", np.nan_to_num(genotypes.to_array()), samples=ids)
+    opened = bl.read_genotypes(tmp_path / "c.bed")
+    whole = (tmp_path / "c.bed").read_bytes()
+    before = bl.scan(model, opened, block_size=20)
+    opened = bl.read_genotypes(tmp_path / "c.bed")
+    first = opened.identity
+    (tmp_path / "c.bed").write_bytes(whole[: len(whole) // 2])  # a disk that lost its end
+    opened._source.identity = lambda: first
+    with (
+        pytest.raises(bl.InputError, match=r"c\.bed: reading failed"),
+        checkpoint(tmp_path / "w") as kept,
+    ):
+        bl.scan(model, opened, kept=kept, block_size=20, threads=1)
+    assert 3 <= len(list((tmp_path / "w").glob("scan*.npz"))) <= 5
+    (tmp_path / "c.bed").write_bytes(whole)
+    with checkpoint(tmp_path / "w") as kept:
+        again = bl.scan(model, bl.read_genotypes(tmp_path / "c.bed"), kept=kept, block_size=20)
+    pd.testing.assert_frame_equal(again, before, check_exact=True)
+
+
 KILLED = """
 import sys, time
 from pathlib import Path
@@ -241,6 +290,19 @@ def test_a_killed_command_goes_on(tmp_path):
     running.wait()
     running.stdout.close()
     assert not out.exists()
+    running = subprocess.Popen(
+        shell(*scan, "--out", out, slowly=True),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    running.stdout.readline()
+    second = subprocess.run(shell(*scan, "--out", out), check=False, capture_output=True, text=True)
+    assert second.returncode == 2
+    assert "in use: another process does the same work" in second.stderr
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    running.stdout.close()
     other = subprocess.run(
         shell(*scan, "--out", out, "--test", "lrt"), check=False, capture_output=True, text=True
     )

@@ -456,7 +456,8 @@ class LiabilityLMM:
 
             # u ~ N(0, h2 K / kappa); the liability's residual e is integrated out.
             z = pm.Normal("z", dims="eigenvector")
-            u = pm.Deterministic("u", pt.dot(U, pt.sqrt(h2 * s) * z), dims="sample")
+            # sqrt(h2 * s) has no gradient where s = 0, as it is for the mean of all samples.
+            u = pm.Deterministic("u", pt.dot(U, pt.sqrt(h2) * pt.sqrt(s) * z), dims="sample")
             eta = (mean + u) / pt.sqrt(1 - h2)
             # log odds of the risk Phi(eta), accurate in both tails.
             standard = pm.Normal.dist()

@@ -40,6 +40,8 @@ type Method = Literal["rlrt", "score", "reml"]
 
 # Nearest to 1 that an interval is searched: with K singular the likelihood diverges at 1.
 TOP = 1 - 1e-6
+# Up to here traces have digits enough for the information.
+_FAR_FROM_1 = 1 - 1e-4
 # Between neighbouring nodes, in standard errors of h2, and finer nodes between them.
 _STEP, _FINER = 0.5, 8
 _FEWEST, _MOST = 25, 600
@@ -93,6 +95,24 @@ def information(lam: np.ndarray, h2: np.ndarray | float) -> np.ndarray:
     """
     a = (lam - 1.0) / variances(lam, h2)
     return 0.5 * np.square(a - a.mean(axis=-1, keepdims=True)).sum(axis=-1)
+
+
+def restricted_information(data: Rotated, h2: float) -> float:
+    r"""`information` without the eigenvalues of contrasts, in O(n c^2) time and O(n c) memory.
+
+    With P as in `bayeslmm.likelihood` and M = diag(s - 1) the sums over contrasts are traces,
+    sum a = tr PM and sum a^2 = tr PMPM. Digits are lost where h2 is next to 1.
+    """
+    m, C = data.s - 1.0, data.C
+    w = 1.0 / (1.0 + h2 * m)
+    a = m * w
+    weighted = C * w[:, None]
+    A = C.T @ weighted
+    once = np.linalg.solve(A, weighted.T @ (weighted * m[:, None]))
+    twice = np.linalg.solve(A, weighted.T @ (weighted * (m * a)[:, None]))
+    total = a.sum() - np.trace(once)
+    squares = a @ a - 2 * np.trace(twice) + np.sum(once * once.T)
+    return float(0.5 * (squares - total**2 / data.df))
 
 
 def expected_se(lam: np.ndarray, h2: np.ndarray | float) -> np.ndarray:
@@ -321,12 +341,12 @@ def h2_confidence_interval(
             f"method='{method}' is unknown; expected 'rlrt', 'score' (both by inversion of a "
             "test) or 'reml' (estimate and standard error)."
         )
+    if method == "reml":
+        return _wald(data, level)
     nodes = Nodes(contrast_eigenvalues(data)) if nodes is None else nodes
     lam = nodes.lam
     if information(lam, 0.0) <= 1e-12 * len(lam):
         return 0.0, 1.0  # the eigenvalues are equal: every h2 has the same likelihood
-    if method == "reml":
-        return _wald(data, lam, level)
     if method == "score":
         test = ScoreTest(lam, level)
         return _accepted(nodes.coarse, lambda h: test.margin(h, score_ratio(data, h)))
@@ -347,11 +367,18 @@ def reml(data: Rotated) -> float:
     return min(maximise(lambda h: likelihood.restricted_loglik(data, h)), TOP)
 
 
-def _wald(data: Rotated, lam: np.ndarray, level: float) -> tuple[float, float]:
+def _wald(data: Rotated, level: float) -> tuple[float, float]:
     from scipy.special import ndtri
 
+    if restricted_information(data, 0.0) <= 1e-12 * data.df:
+        return 0.0, 1.0
     estimate = reml(data)
-    reach = float(ndtri(0.5 + level / 2) * expected_se(lam, estimate))
+    if estimate <= _FAR_FROM_1:
+        expected = restricted_information(data, estimate)
+    else:
+        expected = float(information(contrast_eigenvalues(data), estimate))
+    with np.errstate(divide="ignore"):
+        reach = float(ndtri(0.5 + level / 2) / np.sqrt(expected))
     return max(estimate - reach, 0.0), min(estimate + reach, 1.0)
 
 

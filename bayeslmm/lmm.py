@@ -579,7 +579,8 @@ class LMM:
         """
         from bayeslmm.intervals import h2_confidence_interval
 
-        nodes = self._h2_nodes
+        # The usual interval needs no n x n matrix, however many covariates there are.
+        nodes = None if method == "reml" else self._h2_nodes
         return h2_confidence_interval(self.rotated, level, method, nodes=nodes, seed=seed)
 
     def h2_report(self, *, level: float = 0.95) -> H2Report:

@@ -17,6 +17,7 @@ from bayeslmm.intervals import (
     h2_confidence_interval,
     information,
     reml,
+    restricted_information,
     score_ratio,
     simulated_chi2,
     variances,
@@ -294,6 +295,20 @@ def test_equal_eigenvalues_tell_nothing():
     for method in ("rlrt", "score", "reml"):
         assert h2_confidence_interval(data, method=method) == (0, 1)
     assert np.isinf(expected_se(np.ones(20), 0.5))
+
+
+@pytest.mark.algebra
+def test_information_from_traces_needs_no_large_matrix(monkeypatch):
+    model = fitted()[0]
+    lam = contrast_eigenvalues(model.rotated)
+    for h2 in (0.0, 0.3, 0.9, 0.9999):
+        found = restricted_information(model.rotated, h2)
+        assert found == pytest.approx(float(information(lam, h2)), rel=1e-6)
+    expected = h2_confidence_interval(model.rotated, method="reml")
+    monkeypatch.setattr("bayeslmm.memory.available_memory", lambda: 1000)
+    assert model.h2_interval(method="reml") == expected
+    with pytest.raises(bl.InputError, match="eigenvalues of 40 samples given covariates needs"):
+        model.h2_interval(method="score")
 
 
 @pytest.mark.algebra

@@ -1,6 +1,7 @@
 """Low-rank bases: exact for few variants, an approximation that says how good it is."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import bayeslmm as bl
@@ -95,3 +96,15 @@ def test_what_cannot_be_asked(structured, monkeypatch):
     monkeypatch.setattr("bayeslmm.memory.available_memory", lambda: 1000)
     with pytest.raises(bl.InputError, match="A basis of 200 samples of rank 5 needs"):
         bl.low_rank_basis(genotypes, 5)
+
+
+def test_weights_that_are_no_function_of_the_eigenvalues():
+    """On the complement there are no eigenvectors, and one eigenvalue: one weight."""
+    F = np.random.default_rng(2).normal(size=(12, 2))
+    basis = LowRankBasis(F, 0.1, pd.Index([str(i) for i in range(12)], name="id"))
+    weights = 1 / (1 + basis.values)
+    assert basis.row_quadratic(weights).shape == (12,)
+    weights[-1] *= 1.5
+    for ask in (basis.row_quadratic, lambda w: basis.block_quadratic(w, np.arange(3))):
+        with pytest.raises(ValueError, match="Weights differ on the complement"):
+            ask(weights)

@@ -35,6 +35,7 @@ from bayeslmm.codings import CODINGS, Coding, recode
 from bayeslmm.devices import BLOCK_ON_DEVICE, Device, as_device
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genotypes import CenteredBlock, Genotypes, as_genotypes
+from bayeslmm.intervals import restricted_information
 from bayeslmm.nodes import (
     COLLINEAR,
     HALF_WIDTH,
@@ -65,6 +66,11 @@ BACKGROUNDS = ("all", "loco", "rest+chrom")
 
 FAMILIES = ("gaussian", "binomial")
 TESTS = ("wald", "lrt", "score", "p3d", "bayes")
+# Standard errors of the null model's log ratio to either side, where optima are sought first.
+_WINDOW_ERRORS, _NARROWEST = 8.0, 0.2
+# Where the null model's log-likelihood is that far below its maximum, a variant would need a
+# chi-squared of 1,000 more than at the maximum: nothing is watched there.
+_UNREACHABLE = 500.0
 # _LOG_RANGE is GEMMA's range of the variance ratio, here with kappa scaled out.
 
 
@@ -89,7 +95,8 @@ class Scanner:
         data = self.data
         self.reml = reml = self._null_log_ratio("reml")
         ml = self._null_log_ratio("ml", reml + HALF_WIDTH)
-        low, high = _LOG_RANGE[0] + HALF_WIDTH, _LOG_RANGE[1] - HALF_WIDTH
+        self.half_width = self._window_width(reml)
+        low, high = _LOG_RANGE[0] + self.half_width, _LOG_RANGE[1] - self.half_width
         self.center = float(np.clip(reml, low, high))
         integrated, window, sentinels = np.empty(0), np.empty(0), np.empty(0)
         if "bayes" in tests:
@@ -98,16 +105,17 @@ class Scanner:
             )
             integrated = self.bayes.log_ratio
         if self.exact:
-            window = self.center + HALF_WIDTH * chebyshev()
+            window = self.center + self.half_width * chebyshev()
             # A node in every stretch of the range that has none.
             sentinels = np.linspace(*_LOG_RANGE, 15)
             sentinels = sentinels[np.abs(sentinels[:, None] - window).min(axis=1) > 0.2]
+            sentinels = sentinels[self._reachable(sentinels)]
         parts = (integrated, window, sentinels)
         ends = np.cumsum([len(part) for part in parts])
         self.integrated = slice(0, ends[0])
         self.window, self.sentinels = slice(ends[0], ends[1]), slice(ends[1], ends[2])
         nodes = np.concatenate([*parts, [reml, ml]])
-        self.weights = self._weights(nodes)
+        self.weights = self._weights(nodes, rough=self.sentinels)
         null = -0.5 * (self.weights.logdet_d + data.n * np.log(self.weights.Q))
         self.null_ml = float(null[-1])
         # The same interpolation as the variants': its error, 1e-7, cancels in the ratio,
@@ -162,8 +170,31 @@ class Scanner:
         """The same tests in the eigenbasis: these."""
         return self
 
-    def _weights(self, nodes: np.ndarray) -> Weights:
-        return stacked_weights(self.data, nodes, skip_intercept=self.skip, dtype=self.dtype)
+    def _weights(self, nodes: np.ndarray, rough: slice | None = None) -> Weights:
+        return stacked_weights(
+            self.data, nodes, skip_intercept=self.skip, dtype=self.dtype, rough=rough
+        )
+
+    def _reachable(self, log_ratio: np.ndarray) -> np.ndarray:
+        """Where the null model is not so unlikely that no variant has its optimum there."""
+        ratio = np.exp(np.append(log_ratio, self.center))
+        profile = likelihood.restricted_loglik(self.data, ratio / (1 + ratio))
+        return profile[:-1] > profile[-1] - _UNREACHABLE
+
+    def _window_width(self, log_ratio: float) -> float:
+        """Half the width of the window in which variants' optima are sought first.
+
+        Many samples leave little room for them: the standard error of the null model's log ratio
+        sets the width. The fewer ratios, the fewer products (`nodes.skeleton`).
+        """
+        h2 = float(1 / (1 + np.exp(-log_ratio)))
+        if self.basis is None or not 0.01 < h2 < 0.99:
+            return HALF_WIDTH
+        information = restricted_information(self.data, h2)
+        if information <= 0:
+            return HALF_WIDTH
+        error = 1 / (np.sqrt(information) * h2 * (1 - h2))
+        return float(np.clip(_WINDOW_ERRORS * error, _NARROWEST, HALF_WIDTH))
 
     def _in_window(self, log_ratio: np.ndarray) -> np.ndarray:
         """Log ratios on the scale of the window, -1 to 1."""

@@ -22,6 +22,7 @@ NODES = 12
 COLLINEAR = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-9}
 # Relative error of weights that are combined from few.
 _SKELETON_ERROR = {np.dtype(np.float32): 2e-8, np.dtype(np.float64): 1e-11}
+_ROUGH_ERROR = 1e-4
 # Eigenvalues that stand for all while those few are chosen.
 _REPRESENTATIVES = 300
 # With fewer samples products cost next to nothing: every node has its own.
@@ -173,9 +174,17 @@ class StackedWeights(Weights):
 
 
 def stacked_weights(
-    data: likelihood.Rotated, log_ratio: np.ndarray, *, skip_intercept: bool, dtype: np.dtype
+    data: likelihood.Rotated,
+    log_ratio: np.ndarray,
+    *,
+    skip_intercept: bool,
+    dtype: np.dtype,
+    rough: slice | None = None,
 ) -> StackedWeights:
-    """Weights for the given nodes; the intercept is skipped where variants are centred on it."""
+    """Weights for the given nodes; the intercept is skipped where variants are centred on it.
+
+    Nodes in `rough` only say whether a maximum may be near: a relative error of 1e-4 will do.
+    """
     ratio = np.exp(log_ratio)
     h2 = ratio / (1 + ratio)
     t = likelihood.terms(data, h2)
@@ -189,7 +198,10 @@ def stacked_weights(
     if data.n < _SMALL:
         chosen, between = np.arange(G), np.eye(G)
     else:
-        chosen, between = skeleton(data.s, log_ratio, _SKELETON_ERROR[dtype])
+        error = np.full(G, _SKELETON_ERROR[dtype])
+        if rough is not None:
+            error[rough] = _ROUGH_ERROR
+        chosen, between = skeleton(data.s, log_ratio, error)
     k, p = len(chosen), c - first
     w = 1 / (ratio[chosen] * data.s[:, None] + 1)
     weighted = [C, w * data.y[:, None], (w[:, :, None] * C[:, None, :]).reshape(data.n, k * p)]
@@ -210,7 +222,9 @@ def stacked_weights(
     )
 
 
-def skeleton(s: np.ndarray, log_ratio: np.ndarray, error: float) -> tuple[np.ndarray, np.ndarray]:
+def skeleton(
+    s: np.ndarray, log_ratio: np.ndarray, error: float | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """A few of the ratios whose weights 1 / (r s + 1) combine to those of all.
 
     How many it takes depends on how far the eigenvalues s are spread: for unrelated people,
@@ -222,8 +236,8 @@ def skeleton(s: np.ndarray, log_ratio: np.ndarray, error: float) -> tuple[np.nda
         Eigenvalues, not negative.
     log_ratio : ndarray, shape (G,)
         Logs of the ratios; -inf is a ratio of 0.
-    error : float
-        Largest relative error of any weight.
+    error : float or ndarray, shape (G,)
+        Largest relative error of the weights, of all ratios or of each.
 
     Returns
     -------
@@ -248,34 +262,42 @@ def skeleton(s: np.ndarray, log_ratio: np.ndarray, error: float) -> tuple[np.nda
 
     values, position = np.unique(log_ratio, return_inverse=True)
     ratio = np.exp(values)
+    allowed = np.full(len(values), np.inf)
+    np.minimum.at(allowed, position, np.broadcast_to(error, log_ratio.shape))
+    strictest = allowed.min()
     ordered = np.sort(s)
     if len(s) > _REPRESENTATIVES:
         ordered = ordered[np.linspace(0, len(s) - 1, _REPRESENTATIVES).round().astype(int)]
     for eigenvalues in (ordered, s):
         log_w = -np.log1p(ratio * eigenvalues[:, None])
         # Rows and columns of one size: errors are to be small relative to every weight.
-        columns = log_w.mean(axis=0)
+        columns = log_w.mean(axis=0) + np.log(allowed / strictest)
         scaled = np.exp(log_w - columns - (log_w - columns).mean(axis=1, keepdims=True))
         R, order = qr(scaled, mode="r", pivoting=True)
         pivots = np.abs(np.diagonal(R))
         most = len(pivots)
-        for k in range(max(1, int((pivots > error * pivots[0]).sum()) - 2), most):
+        for k in range(max(1, int((pivots > strictest * pivots[0]).sum()) - 2), most):
             between = np.empty((k, len(values)))
             between[:, order] = solve_triangular(R[:k, :k], R[:k])
             between *= np.exp(columns) / np.exp(columns[order[:k], None])
-            if _worst(eigenvalues, ratio, order[:k], between) > error:
+            if _worst(eigenvalues, ratio, order[:k], between, allowed) > 1:
                 continue
-            if _worst(s, ratio, order[:k], between) <= 3 * error:
+            if _worst(s, ratio, order[:k], between, allowed) <= 3:
                 return position_of(order[:k], position), between[:, position]
             break
     everything = np.arange(len(values))
     return position_of(everything, position), np.eye(len(values))[:, position]
 
 
-def _worst(s: np.ndarray, ratio: np.ndarray, chosen: np.ndarray, between: np.ndarray) -> float:
-    """Largest relative error of weights that are combined from the chosen ones."""
-    w = 1 / (ratio * s[:, None] + 1)
-    return float(np.abs(w[:, chosen] @ between / w - 1).max())
+def _worst(
+    s: np.ndarray, ratio: np.ndarray, chosen: np.ndarray, between: np.ndarray, allowed: np.ndarray
+) -> float:
+    """Largest error of weights that are combined from the chosen ones, over the one allowed."""
+    worst = 0.0
+    for start in range(0, len(s), _CACHED):
+        w = 1 / (ratio * s[start : start + _CACHED, None] + 1)
+        worst = max(worst, float((np.abs(w[:, chosen] @ between / w - 1) / allowed).max()))
+    return worst
 
 
 def position_of(values: np.ndarray, inverse: np.ndarray) -> np.ndarray:

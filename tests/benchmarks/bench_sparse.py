@@ -1,0 +1,93 @@
+"""Growth of the sparse path with the number of people: REML, posterior, scan, peak memory.
+
+    python tests/benchmarks/bench_sparse.py --n 50000 100000 200000 500000 --m 200
+
+Each cohort is simulated on disk, in families of up to 10, and analysed in a process of its own,
+so that the peak of its memory is its own. One thread. The scan's time per variant stands beside
+the time to read the same variants and to sum their dosages.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+import bayeslmm as bl
+
+
+def peak() -> float:
+    """Peak resident memory of this process, in GB."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def analyse(prefix: str) -> None:
+    """Times of one cohort, in seconds of wall clock and, in brackets, of the processor."""
+    found = {}
+
+    def timed(name, work):
+        wall, own = time.perf_counter(), time.process_time()
+        result = work()
+        found[name] = time.perf_counter() - wall, time.process_time() - own
+        return result
+
+    genotypes = bl.read_genotypes(prefix)
+    table = bl.read_phenotypes(f"{prefix}.pheno.tsv")
+    kernel = timed("sparse GRM", lambda: bl.sparse_grm(genotypes, progress=False))
+    lmm = bl.LMM("y ~ sex + age", table, kernel)
+    timed("basis", lambda: lmm.basis)
+    timed("REML", lmm.reml)
+    timed("posterior", lambda: lmm.h2_posterior())
+
+    def read_and_sum():
+        return [
+            genotypes.dosage(*span, np.float32).sum(axis=1) for span in genotypes.block_ranges(32)
+        ]
+
+    timed("read and sum", read_and_sum)
+    # The second scan is the first plus as many variants again: start-up cancels.
+    half = genotypes.select(variants=np.arange(genotypes.n_variants) < genotypes.n_variants // 2)
+    for name, source in (("half", half), ("whole", genotypes)):
+        timed(name, lambda source=source: lmm.scan(source, threads=1, progress=False))
+    m = genotypes.n_variants
+    per = [
+        [1e3 * a / m for a in found["read and sum"]],
+        [1e3 * (a - b) / (m - m // 2) for a, b in zip(found["whole"], found["half"], strict=True)],
+    ]
+    for name in ("sparse GRM", "basis", "REML", "posterior"):
+        print(f"  {name:12} {found[name][0]:8.2f} s ({found[name][1]:.2f})")
+    for name, (wall, own) in zip(("read and sum", "scan"), per, strict=True):
+        print(f"  {name:12} {wall:8.3f} ms per variant ({own:.3f})")
+    print(f"  ratio        {per[1][0] / per[0][0]:8.1f} ({per[1][1] / per[0][1]:.1f})")
+    print(f"  peak memory  {peak():8.2f} GB", flush=True)
+
+
+def main() -> None:
+    """Simulate and analyse each size."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--n", type=int, nargs="+", default=[50_000, 100_000])
+    parser.add_argument("--m", type=int, default=200)
+    parser.add_argument("--cohort", help="analyse this one only (used by the program itself)")
+    options = parser.parse_args()
+    if options.cohort:
+        with threadpool_limits(1):
+            analyse(options.cohort)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for n in options.n:
+            prefix = Path(folder) / f"n{n}"
+            bl.simulate_cohort(prefix, n, options.m, families=10, seed=1)
+            print(f"n = {n:,}, {options.m} variants", flush=True)
+            subprocess.run([sys.executable, __file__, "--cohort", str(prefix)], check=True)
+            for path in Path(folder).glob(f"n{n}.*"):
+                path.unlink()
+
+
+if __name__ == "__main__":
+    main()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bayeslmm.association import lambda_gc, scan
     from bayeslmm.basis import Eigenbasis, eigenbasis, load_eigenbasis
     from bayeslmm.block_basis import BlockBasis
+    from bayeslmm.bivariate import BivariateLMM
     from bayeslmm.calibration import calibrate
     from bayeslmm.checkpoints import checkpoint
     from bayeslmm.comparison import compare
@@ -54,6 +55,7 @@ __version__ = "0.1.0"
 # No module may have the name of a function here: importing it would shadow the function.
 _HOME = {
     "BlockBasis": "block_basis",
+    "BivariateLMM": "bivariate",
     "Eigenbasis": "basis",
     "FineMap": "finemapping",
     "GRM": "relatedness",
@@ -121,6 +123,7 @@ __all__ = [
     "LMM",
     "PCA",
     "BlockBasis",
+    "BivariateLMM",
     "Eigenbasis",
     "FineMap",
     "Genotypes",

@@ -48,6 +48,8 @@ SIZES = {
     "liability_scales": (7.6, 3.4),
     "reliability": (4.8, 4.8),
     "ascertainment": (8.2, 4.2),
+    "rg": (6.6, 4.2),
+    "two_traits": (5.2, 4.8),
 }
 _PER_SNP, _TALLEST = 0.46, 30.0
 LOG_P = r"$-\log_{10}\,p$"
@@ -339,3 +341,25 @@ def whiskers(ax: Axes, center: Any, low: Any, high: Any, at: Any, color: str, ma
         clip_on=False,
         zorder=4,
     )
+
+
+def reml_estimate(ax: Axes, value: float, se: float, at: float, left: float, right: float) -> None:
+    """The REML estimate with 1.96 standard errors, under the density."""
+    whisker = None
+    label = f"REML: {value:.2f}, on the boundary: no SE"
+    if np.isfinite(se):
+        low, high = value - 1.96 * se, value + 1.96 * se
+        whisker = [[value - max(low, left)], [min(high, right) - value]]
+        label = f"REML: {value:.2f}, with 1.96 SE: {low:.2f} to {high:.2f}"
+    style: dict[str, Any] = {
+        "marker": "o",
+        "markersize": 6.5,
+        "color": ACCENT,
+        "markeredgecolor": "white",
+    }
+    bars = ax.errorbar(
+        [value], [at], xerr=whisker, elinewidth=1.6, linestyle="none", zorder=5, **style
+    )
+    bars.lines[0].set(clip_on=False, gid="reml")
+    # what the legend shows
+    ax.plot([], [], linewidth=1.6 if whisker else 0, label=label, **style)

@@ -279,14 +279,7 @@ class LMM:
         """The eigenbasis of the analysed samples; None without kernel."""
         if self._kernel is None:
             return None
-        if isinstance(self._kernel, Relatedness):
-            return self._kernel.eigenbasis(self.ids, center=self.has_intercept)
-        if self._kernel.needs_intercept and not self.has_intercept:
-            raise InputError(
-                "The model has no intercept, but the basis is of a centred kernel. Use "
-                "bl.eigenbasis(grm, center=False), or keep the intercept."
-            )
-        return self._kernel.subset(self.ids)
+        return kernel_basis(self._kernel, self.ids, has_intercept=self.has_intercept)
 
     @property
     def pcs(self) -> PCA | pd.DataFrame | None:
@@ -786,31 +779,12 @@ class LMM:
         return known
 
     def _tree(self, values: dict[str, np.ndarray], attrs: dict[str, Any]) -> xr.DataTree:
-        """Draws as an ArviZ DataTree with named dimensions.
-
-        Independent draws need no chains; they are dealt into four where their number
-        allows, so that r-hat is defined.
-        """
+        """Draws as an ArviZ DataTree with named dimensions."""
         import xarray as xr
 
         dims = {"b": ["covariate"], "u": ["sample"]}
         coords = {"covariate": list(self.C.columns), "sample": list(self.ids)}
-        used = {dim for name in values for dim in dims.get(name, [])}
-        total = len(next(iter(values.values())))
-        chains = 4 if total % 4 == 0 else 1
-        shape = (chains, total // chains)
-        posterior = xr.Dataset(
-            {
-                name: (
-                    ["chain", "draw", *dims.get(name, [])],
-                    value.reshape(*shape, *value.shape[1:]),
-                )
-                for name, value in values.items()
-            },
-            coords={"chain": np.arange(chains), "draw": np.arange(shape[1])}
-            | {dim: coord for dim, coord in coords.items() if dim in used},
-            attrs=attrs,
-        )
+        posterior = in_chains(values, dims, coords, attrs)
         return xr.DataTree.from_dict(
             {"/": xr.Dataset(attrs=attrs), "posterior": posterior, **self._data_groups()}
         )
@@ -1234,6 +1208,55 @@ def _refuse_twice(index: pd.Index) -> None:
         )
 
 
+def kernel_basis(kernel: Relatedness | Basis, ids: pd.Index, *, has_intercept: bool) -> Basis:
+    """The basis of some samples of a kernel, centred if the covariates span the constant.
+
+    Raises
+    ------
+    InputError
+        If the kernel is the basis of a centred matrix, but the model has no intercept.
+    """
+    if isinstance(kernel, Relatedness):
+        return kernel.eigenbasis(ids, center=has_intercept)
+    if kernel.needs_intercept and not has_intercept:
+        raise InputError(
+            "The model has no intercept, but the basis is of a centred kernel. Use "
+            "bl.eigenbasis(grm, center=False), or keep the intercept."
+        )
+    return kernel.subset(ids)
+
+
+def in_chains(
+    values: Mapping[str, np.ndarray],
+    dims: Mapping[str, list[str]],
+    coords: Mapping[str, Any],
+    attrs: dict[str, Any],
+) -> xr.Dataset:
+    """Draws by name, first axis the draws, as a dataset with chain and draw.
+
+    Independent draws need no chains; they are dealt into four where their number allows,
+    so that r-hat is defined.
+    """
+    import xarray as xr
+
+    used = {dim for name in values for dim in dims.get(name, [])}
+    total = len(next(iter(values.values())))
+    chains = 4 if total % 4 == 0 else 1
+    shape = (chains, total // chains)
+    return xr.Dataset(
+        {
+            name: (
+                ["chain", "draw", *dims.get(name, [])],
+                value.reshape(*shape, *value.shape[1:]),
+            )
+            for name, value in values.items()
+        },
+        coords={"chain": np.arange(chains), "draw": np.arange(shape[1])}
+        | {dim: coord for dim, coord in coords.items() if dim in used},
+        attrs=attrs,
+    )
+
+
 def _design(
     formula: str,
     data: Any,
@@ -1244,6 +1267,43 @@ def _design(
     missing: str,
     pcs: PCA | pd.DataFrame | None = None,
 ) -> Design:
+    data = phenotype_table(formula, data, id, kernel_ids, labelled=labelled)
+    if pcs_asked(formula):
+        from bayeslmm.structure import join_components
+
+        assert pcs is not None
+        data = join_components(formula, data, pcs)
+    return design_from_formula(with_pcs(formula), data, kernel_ids, missing=missing)
+
+
+def phenotype_table(
+    formula: str,
+    data: Any,
+    id: str | None,
+    kernel_ids: pd.Index | None,
+    *,
+    labelled: bool,
+) -> pd.DataFrame:
+    """The table behind a formula, read if it is a file, indexed by sample id.
+
+    Parameters
+    ----------
+    formula : str
+        For messages.
+    data : DataFrame or path
+        The table.
+    id : str, optional
+        Column with the ids.
+    kernel_ids : Index, optional
+        Samples of the kernel, whose order a table without ids must have.
+    labelled : bool
+        Whether these are real ids.
+
+    Raises
+    ------
+    InputError
+        If it is no table, or its rows cannot be matched to the kernel.
+    """
     if isinstance(data, str | os.PathLike):
         data, id = read_phenotypes(data, id=id), None
     if not isinstance(data, pd.DataFrame):
@@ -1267,12 +1327,7 @@ def _design(
             f"({len(data):,} rows) {'has none either' if anonymous else 'has'}; their order cannot "
             "be checked. Label the kernel: bl.GRM(matrix, samples=ids)."
         )
-    if pcs_asked(formula):
-        from bayeslmm.structure import join_components
-
-        assert pcs is not None
-        data = join_components(formula, data, pcs)
-    return design_from_formula(with_pcs(formula), data, kernel_ids, missing=missing)
+    return data
 
 
 def _conditionals_at(

@@ -39,6 +39,7 @@ from bayeslmm.drawing import (
     plain_legend,
     qq_band,
     qq_ranks,
+    reml_estimate,
     significance_line,
     thin,
     title_of,
@@ -47,6 +48,7 @@ from bayeslmm.drawing import (
 )
 from bayeslmm.errors import InputError
 from bayeslmm.loci import find_loci, neg_log10_p, placed_positions
+from bayeslmm.plots_bivariate import rg, two_traits
 from bayeslmm.plots_genome import miami, regional, relatedness, variance_partition
 from bayeslmm.plots_liability import ascertainment, liability_scales, reliability
 from bayeslmm.plots_partition import chromosome_h2, enrichment, shares
@@ -77,8 +79,10 @@ __all__ = [
     "relatives",
     "reliability",
     "residuals",
+    "rg",
     "save",
     "shares",
+    "two_traits",
     "variance_partition",
 ]
 
@@ -383,7 +387,7 @@ def h2(
         ax.stairs(share, edges, color=INK, linewidth=0.9, zorder=4, label=label, gid="draws")
         height = max(height, float(share.max()))
     whisker = -0.09 * height
-    _reml(ax, fit.h2, fit.h2_se, whisker, left, right)
+    reml_estimate(ax, fit.h2, fit.h2_se, whisker, left, right)
     if spike:
         _bar_at_zero(ax, posterior.mass_at_0, height, right - left)
         left -= 0.02 * (right - left)
@@ -1129,7 +1133,7 @@ def save(
         The file; its ending names the format (.png, .pdf, .svg).
     draw : callable
         One of the functions here, as `manhattan`.
-    data : DataFrame, LMM, DataTree, Calibration, FineMap, H2Report or ResidualCheck
+    data : DataFrame, LMM, DataTree, Calibration, FineMap, H2Report, RgReport or ResidualCheck
         What it draws.
     **options
         Passed to it.
@@ -1212,28 +1216,6 @@ def _h2_limits(mean: float, sd: float) -> tuple[float, float]:
         return 0.0, 1.0
     reach = max(10 * sd, 1e-4)
     return max(mean - reach, 0.0), min(mean + reach, 1.0)
-
-
-def _reml(ax: Axes, h2: float, se: float, at: float, left: float, right: float) -> None:
-    """The REML estimate with 1.96 standard errors, under the density."""
-    whisker = None
-    label = f"REML: {h2:.2f}, on the boundary: no SE"
-    if np.isfinite(se):
-        low, high = h2 - 1.96 * se, h2 + 1.96 * se
-        whisker = [[h2 - max(low, left)], [min(high, right) - h2]]
-        label = f"REML: {h2:.2f}, with 1.96 SE: {low:.2f} to {high:.2f}"
-    style: dict[str, Any] = {
-        "marker": "o",
-        "markersize": 6.5,
-        "color": ACCENT,
-        "markeredgecolor": "white",
-    }
-    bars = ax.errorbar(
-        [h2], [at], xerr=whisker, elinewidth=1.6, linestyle="none", zorder=5, **style
-    )
-    bars.lines[0].set(clip_on=False, gid="reml")
-    # what the legend shows
-    ax.plot([], [], linewidth=1.6 if whisker else 0, label=label, **style)
 
 
 def _bar_at_zero(ax: Axes, mass: float, height: float, width: float) -> None:

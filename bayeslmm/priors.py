@@ -358,6 +358,67 @@ def _log_dirichlet(alpha: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return log_density
 
 
+# -- correlations --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CorrelationPrior:
+    """A prior on the correlation r of two traits: density proportional to (1 - r^2)^(eta - 1).
+
+    It is the LKJ(eta) prior of a 2 x 2 correlation matrix: (r + 1) / 2 ~ Beta(eta, eta).
+
+    Attributes
+    ----------
+    eta : float
+        1 is flat on (-1, 1), larger values favour 0, smaller ones the ends.
+
+    References
+    ----------
+    Lewandowski D, Kurowicka D, Joe H (2009). Generating random correlation matrices based on
+    vines and extended onion method. J Multivar Anal 100:1989. doi:10.1016/j.jmva.2009.04.008
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bayeslmm as bl
+    >>> bl.priors.CorrelationPrior(2)
+    LKJ(2)
+    >>> np.exp(bl.priors.CorrelationPrior().log_density(np.array([-0.5, 0.9]))).round(3)
+    array([0.5, 0.5])
+    """
+
+    eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive(eta=self.eta)
+
+    def __repr__(self) -> str:
+        return "Uniform(-1, 1)" if self.eta == 1 else f"LKJ({self.eta:g})"
+
+    def log_density(self, r: np.ndarray) -> np.ndarray:
+        """Normalised log density at r in (-1, 1)."""
+        from scipy.special import betaln
+
+        constant = (2 * self.eta - 1) * np.log(2) + betaln(self.eta, self.eta)
+        if self.eta == 1:
+            return np.full_like(r, -constant)
+        return (self.eta - 1) * np.log1p(-np.square(r)) - constant
+
+
+def as_correlation_prior(prior: Any, name: str) -> CorrelationPrior:
+    """A prior on a correlation from "flat", from eta, or as it is."""
+    if isinstance(prior, CorrelationPrior):
+        return prior
+    if prior is None or (isinstance(prior, str) and prior in ("flat", "uniform")):
+        return CorrelationPrior()
+    if isinstance(prior, int | float) and not isinstance(prior, bool):
+        return CorrelationPrior(float(prior))
+    raise InputError(
+        f"{name}={prior!r} is no prior on a correlation. Use 'flat', a number eta for a density "
+        "proportional to (1 - r^2)^(eta - 1), or bl.priors.CorrelationPrior(eta)."
+    )
+
+
 # -- SNP effects ---------------------------------------------------------------------------
 
 

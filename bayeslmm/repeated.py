@@ -44,7 +44,7 @@ import pandas as pd
 from bayeslmm import likelihood
 from bayeslmm.basis import Eigenbasis
 from bayeslmm.errors import InputError, listing
-from bayeslmm.lmm import LMM, Kernel
+from bayeslmm.lmm import LMM, Kernel, kernel_basis
 from bayeslmm.pedigrees import _name
 from bayeslmm.phenotypes import read_phenotypes
 from bayeslmm.provenance import provenance
@@ -472,14 +472,10 @@ class RepeatedLMM:
     @cached_property
     def basis(self) -> Eigenbasis:
         """The eigenbasis of the individuals; centred if the covariates span the constant."""
-        if isinstance(self._kernel, GRM):
-            return self._kernel.eigenbasis(self.individuals, center=self._table.has_intercept)
-        if self._kernel.centered and not self._table.has_intercept:
-            raise InputError(
-                "The model has no intercept, but the basis is of a centred kernel. Use "
-                "bl.eigenbasis(grm, center=False), or keep the intercept."
-            )
-        return self._kernel.subset(self.individuals)
+        has_intercept = self._table.has_intercept
+        basis = kernel_basis(self._kernel, self.individuals, has_intercept=has_intercept)
+        assert isinstance(basis, Eigenbasis)  # that of a GRM
+        return basis
 
     def __repr__(self) -> str:
         kept, counts = int(self.records.kept.sum()), self.counts

@@ -418,11 +418,14 @@ class PairPrior:
     rg: CorrelationPrior
     re: CorrelationPrior
 
-    def log_density(self, theta: np.ndarray) -> np.ndarray:
-        """Log prior density at theta (G, 5), shape (G,)."""
-        h1, h2, rg, re = theta[:, :4].T
-        own = self.h2[0].log_density(h1) + self.h2[1].log_density(h2)
-        return own + self.rg.log_density(rg) + self.re.log_density(re)
+    def log_density(self, theta: np.ndarray, free: np.ndarray) -> np.ndarray:
+        """Log prior density, shape (G,), of the free members (4 flags) of theta (G, 5)."""
+        total = np.zeros(len(theta))
+        priors: tuple[H2Prior | CorrelationPrior, ...] = (*self.h2, self.rg, self.re)
+        for j, prior in enumerate(priors):
+            if free[j]:
+                total += prior.log_density(theta[:, j])
+        return total
 
 
 class Target:
@@ -487,7 +490,7 @@ class Target:
         jacobian += log(2) * np.count_nonzero(limited >= 2)
         p = t.b.shape[1]
         extras = np.column_stack([theta, t.Q, t.b, t.L.reshape(-1, p * p)])
-        return loglik + self.prior.log_density(theta) + jacobian, extras
+        return loglik + self.prior.log_density(theta, self.free) + jacobian, extras
 
     def proposal(self, theta: np.ndarray) -> tuple[Mixture, Mixture]:
         """Around the mode that is reached from theta (5,), and one as wide as the prior."""

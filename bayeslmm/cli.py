@@ -1425,6 +1425,92 @@ def report(
     typer.echo("\n" + summary)
 
 
+@app.command(short_help="Genetic correlation of two traits.")
+def rg(
+    pheno: Pheno,
+    formula: Annotated[
+        list[str],
+        typer.Option(help='Trait and covariates, as "cd8 ~ sex + age"; given twice.'),
+    ],
+    out: Folder,
+    bfile: Genotypes = None,
+    grm: Grm = None,
+    basis: Basis = None,
+    samples: Annotated[
+        str,
+        typer.Option(
+            help="Who is analysed: those with both traits (common), or with one of them too (all; "
+            "slower)."
+        ),
+    ] = "common",
+    prior: Prior = "uniform",
+    rg_prior: Annotated[
+        float,
+        typer.Option(
+            help="eta of the prior on rg, proportional to (1 - rg^2)^(eta - 1): 1 is flat, more "
+            "favours 0."
+        ),
+    ] = 1.0,
+    re_prior: Annotated[float, typer.Option(help="The same for the residual correlation.")] = 1.0,
+    draws: Annotated[int, typer.Option(min=100, help="Draws from the posterior to keep.")] = 4000,
+    seed: Seed = None,
+    id: Id = None,
+    missing: Missing = "error",
+    scale: Scale = None,
+    maf: Maf = None,
+    max_missing: MaxMissing = None,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Genetic and residual correlation of two traits, with their heritabilities.
+
+    REML with standard errors and likelihood-ratio tests of rg = 0, 1 and -1, and the posterior
+    under stated priors: intervals stay within -1 and 1, and hold where REML ends at a limit.
+
+    \b
+    Examples:
+      bayeslmm rg cohort --pheno traits.tsv --formula "cd8 ~ sex" --formula "mch ~ sex" --out rg
+      bayeslmm rg --basis cohort.basis --pheno traits.tsv --formula "cd8 ~ sex" \\
+                  --formula "mch ~ sex" --samples all --out rg_all
+
+    \b
+    Writes to the folder --out:
+      summary.txt                      what was found, and what it means; also printed
+      rg.tsv                           correlations and heritabilities: posterior, REML
+      tests.tsv                        likelihood-ratio tests of rg = 0, 1, -1
+      covariances.tsv                  genetic and residual (co)variances: posterior, REML
+      covariates.tsv                   effects in both traits
+      rg.png  joint.png                posterior of rg; of both correlations
+      posterior.zarr                   draws: xarray.open_datatree(folder, engine="zarr")
+      samples.tsv                      every sample: kept, or the reason why not
+      provenance.json                  versions, parameters, checksums of the input
+    """
+    from bayeslmm import commands_bivariate
+
+    summary = commands_bivariate.rg(
+        bfile,
+        grm=grm,
+        basis=basis,
+        pheno=pheno,
+        id=id,
+        formulas=formula,
+        out=out,
+        samples=samples,
+        prior=prior,
+        rg_prior=rg_prior,
+        re_prior=re_prior,
+        draws=draws,
+        seed=seed,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+        overwrite=overwrite,
+        threads=threads,
+    )
+    typer.echo("\n" + summary)
+
+
 def main() -> None:
     """Run the command line."""
     app()

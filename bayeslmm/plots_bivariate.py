@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bayeslmm.genetic_correlation import RgReport
 
 _PAIRS = ("correlations", "h2")
+_BLUES = ("#cfe2f3", LIGHT, DARK)
 
 
 def rg(report: RgReport, *, ax: Axes | None = None, title: str | None = None) -> Axes:
@@ -72,7 +73,7 @@ def rg(report: RgReport, *, ax: Axes | None = None, title: str | None = None) ->
     prior = np.exp(report.rg_log_prior(grid))
     ax.plot(
         grid,
-        np.minimum(prior, 1.2 * height),
+        np.minimum(prior, 1.1 * height),
         color=FAINT,
         linewidth=1.3,
         linestyle=(0, (5, 2)),
@@ -82,7 +83,8 @@ def rg(report: RgReport, *, ax: Axes | None = None, title: str | None = None) ->
     ax.axvline(0, color=FAINT, linewidth=0.8, zorder=1)
     reml_estimate(ax, report.fit.rg, report.fit.rg_se, -0.07 * height, -1.0, 1.0)
     ax.set_xlim(-1, 1)
-    ax.set_ylim(-0.14 * height, 1.12 * height)
+    # Room for the legend above the density.
+    ax.set_ylim(-0.14 * height, 1.65 * height)
     ax.set_yticks([])
     ax.set_xlabel("Genetic correlation")
     ax.set_ylabel("Density")
@@ -92,7 +94,7 @@ def rg(report: RgReport, *, ax: Axes | None = None, title: str | None = None) ->
         title or f"Genetic correlation of {one} and {two}", loc="left", fontsize=11, color=INK
     )
     corner(ax, f"n = {report.n:,}")
-    plain_legend(ax)
+    ax.legend(loc="upper left", frameon=False, fontsize=8.5, labelcolor=INK, handlelength=2.6)
     return ax
 
 
@@ -148,15 +150,12 @@ def two_traits(
         x, y = (posterior[name].to_numpy().ravel() for name in ("rg", "re"))
         ax.set(xlabel="Genetic correlation", ylabel="Residual correlation")
         reml, bottom = np.array([report.fit.rg, report.fit.re]), -1.0
-    from matplotlib.colors import LinearSegmentedColormap
-
     edges, mass = _mass(x, y, bottom)
     levels = _levels(mass, (0.95, 0.8, 0.5))
     middle = [0.5 * (edge[1:] + edge[:-1]) for edge in edges]
-    blues = LinearSegmentedColormap.from_list("blues", ["#dcebf7", LIGHT, DARK])
-    ax.contourf(*middle, mass.T, levels=[*levels, mass.max()], cmap=blues, zorder=2)
+    ax.contourf(*middle, mass.T, levels=[*levels, mass.max()], colors=_BLUES, zorder=2)
     ax.contour(*middle, mass.T, levels=levels, colors="white", linewidths=0.8, zorder=3)
-    for name, color in zip(("95%", "80%", "50%"), blues([0.0, 0.5, 1.0]), strict=True):
+    for name, color in zip(("95%", "80%", "50%"), _BLUES, strict=True):
         ax.plot([], [], marker="s", markersize=9, linestyle="none", color=color, label=name)
     if np.isfinite(reml).all():
         ax.plot(
@@ -203,9 +202,9 @@ def _mass(x: np.ndarray, y: np.ndarray, bottom: float) -> tuple[list[np.ndarray]
 
     edges = [np.linspace(*_limits(values, bottom), 121) for values in (x, y)]
     counts, *_ = np.histogram2d(x, y, bins=edges)
-    # Scott's rule in two dimensions, in cells.
+    # Half as much again as Scott's rule in two dimensions, in cells.
     width = [
-        float(np.std(values)) * len(values) ** (-1 / 6) / (edge[1] - edge[0])
+        1.5 * float(np.std(values)) * len(values) ** (-1 / 6) / (edge[1] - edge[0])
         for values, edge in zip((x, y), edges, strict=True)
     ]
     smooth = gaussian_filter(counts, width, mode="reflect")

@@ -67,7 +67,7 @@ def names(folder):
 # -- help ------------------------------------------------------------------------------------
 
 
-COMMANDS = ("demo", "simulate", "grm", "eigen", "h2", "partition", "scan", "sample", "predict")
+COMMANDS = ("demo", "simulate", "grm", "eigen", "h2", "partition", "rg", "scan", "sample", "predict")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

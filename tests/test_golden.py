@@ -275,3 +275,45 @@ def test_posterior_of_the_mice():
         draws.s2_g * lmm.basis.kappa / (draws.s2_g * lmm.basis.kappa + draws.s2_e), draws.h2
     )
     assert float(draws.s2_g.mean()) == pytest.approx(1.479, abs=0.03)
+
+
+# -- two traits -------------------------------------------------------------------------------
+
+
+@cache
+def two_traits():
+    """GEMMA's GRM here is that of gemma_cd8_lmm: SNPs filtered among the mice with CD8."""
+    return bl.BivariateLMM(["cd8 ~ 1", "mch ~ 1"], phenotypes(), kernel("complete", "cd8"))
+
+
+TWO_TRAITS = {
+    "genetic": (1.39482, -0.225765, 2.08207),
+    "genetic_se": (0.15673, 0.136344, 0.23584),
+    "residual": (0.348551, 0.0489655, 0.414222),
+    "residual_se": (0.0206234, 0.0166265, 0.0266945),
+}
+
+
+def test_two_traits_are_those_of_gemma():
+    text = (FOLDER / "gemma_cd8_mch_bivariate.log.txt").read_text()
+    fit = two_traits().reml()
+    assert fit.n == 1197
+    for name, numbers in TWO_TRAITS.items():
+        assert all(f"{number}" in text for number in numbers)
+        found = getattr(fit, name).to_numpy().flat[[0, 1, 3]]
+        kind = "gemma bivariate se" if name.endswith("se") else "gemma bivariate G, R"
+        GOLDEN[kind].check(found / np.array(numbers) - 1)
+    GOLDEN["gemma loglik"].check(fit.loglik / -2855.07 - 1)
+    GOLDEN["gemma bivariate b"].check(fit.b.estimate.to_numpy() - [0.00742517, 0.00172204])
+    GOLDEN["gemma bivariate se"].check(fit.b.se.to_numpy() / [0.0170642, 0.0186024] - 1)
+
+
+def test_the_posterior_of_the_genetic_correlation_of_two_traits_of_mice():
+    """Computed before with another program: -0.130, 95% from -0.292 to 0.029, P(> 0) 0.055."""
+    found = two_traits().posterior(8000, seed=1)["posterior"].dataset
+    rg = found.rg.to_numpy()
+    assert rg.mean() == pytest.approx(-0.130, abs=0.004)
+    np.testing.assert_allclose(np.quantile(rg, [0.025, 0.975]), [-0.292, 0.029], atol=0.012)
+    assert (rg > 0).mean() == pytest.approx(0.055, abs=0.01)
+    assert float(found.re.mean()) == pytest.approx(0.128, abs=0.003)
+    np.testing.assert_allclose(found.h2.mean(["chain", "draw"]), [0.587, 0.641], atol=0.004)

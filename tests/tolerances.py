@@ -31,6 +31,9 @@ GOLDEN = {
     "gemma se of h2": Tolerance(5e-6, 1.6e-6, _GEMMA_LOG),
     "gemma loglik": Tolerance(5e-6, 2.9e-6, _GEMMA_LOG),
     "gemma b and se": Tolerance(5e-6, 2.4e-6, _GEMMA_LOG),
+    "gemma bivariate G, R": Tolerance(5e-6, 2.3e-6, _GEMMA_LOG),
+    "gemma bivariate se": Tolerance(2e-5, 9.7e-6, "relative; 6 printed digits; 1e-4 asked for"),
+    "gemma bivariate b": Tolerance(1e-8, 3.4e-9, "absolute; 6 printed digits of 0.007"),
     # log10 p, against GEMMA's tables
     "gemma p_wald": Tolerance(1e-4, 3.1e-5, _GEMMA_STOP),
     "gemma p_lrt": Tolerance(1e-4, 6.0e-5, _GEMMA_STOP + "; p near 1 is a root of its rounding"),

@@ -9,12 +9,12 @@ import pandas as pd
 
 from bayeslmm.bivariate import BivariateLMM
 from bayeslmm.commands import (
-    _kernel,
     _kernel_files,
     _paragraph,
     _require_one_source,
     _write_draws,
     _write_summary,
+    make_kernel,
     parse_prior,
 )
 from bayeslmm.errors import InputError
@@ -59,7 +59,7 @@ def rg(
     h2_prior = parse_prior(prior, 0.0)
     with result_folder(out, overwrite=overwrite) as folder, blas_threads(threads):
         table = read_phenotypes(pheno, id=id)
-        kernel = _kernel(
+        kernel = make_kernel(
             bfile, grm, basis, table, formulas, missing, scale, maf, max_missing, clock
         )
         model = BivariateLMM(

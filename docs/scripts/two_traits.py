@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 import bayeslmm as bl
 from bayeslmm import bivariate_likelihood as biv
 from bayeslmm import plots
+from bayeslmm.calibration import Calibration
 from bayeslmm.nuts import Density
 from bayeslmm.priors import CorrelationPrior, uniform
 from bayeslmm.tables import interval
@@ -101,9 +102,7 @@ def calibration(repeats: int, draws: int = 99) -> None:
             low, high = interval(found.theta[:, j])
             inside[r, j] = low <= theta[j] <= high
     names = ["h2 1", "h2 2", "rg", "re", "log ratio"]
-    check = bl.calibration.Calibration(
-        pd.DataFrame(ranks, columns=names), draws, "two traits, 150 mice"
-    )
+    check = Calibration(pd.DataFrame(ranks, columns=names), draws, "two traits, 150 mice")
     print(check)
     print("95% intervals cover", dict(zip(names, inside.mean(axis=0).round(4), strict=False)))
 

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm import newton
-from bayeslmm.basis import Eigenbasis
+from bayeslmm.basis import Basis
 from bayeslmm.bivariate_likelihood import (
     PairData,
     PairDraws,
@@ -35,10 +35,10 @@ from bayeslmm.bivariate_likelihood import (
 )
 from bayeslmm.errors import InputError, listing
 from bayeslmm.lmm import LMM, Kernel, in_chains, kernel_basis, phenotype_table
-from bayeslmm.phenotypes import Design, design_from_formula, relabel
+from bayeslmm.phenotypes import Design, design_from_formula, pcs_asked, relabel, with_pcs
 from bayeslmm.priors import H2Prior, as_correlation_prior, as_h2_prior
 from bayeslmm.provenance import provenance
-from bayeslmm.relatedness import GRM, as_grm
+from bayeslmm.relatedness import Relatedness, as_grm
 from bayeslmm.results import trait_names
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayeslmm.genetic_correlation import RgReport
+    from bayeslmm.structure import PCA
 
 METHODS = ("auto", "importance", "metropolis")
 # Effective draws wanted by default if each evaluation takes a Cholesky factor.
@@ -160,7 +161,7 @@ class BivariateLMM:
     data : DataFrame or path, or array (n, c)
         The table that the formulas refer to; for phenotypes given as an array, covariates of
         both traits without intercept, if there are any.
-    kernel : GRM, Eigenbasis, Pedigree, DataFrame, or array (n, n)
+    kernel : GRM, SparseGRM, basis, Pedigree, DataFrame, or array (n, n)
         Relatedness, as for `LMM`.
     samples : {"common", "all"}
         Who is analysed: those with both traits, or everybody with at least one, too. Both are
@@ -175,6 +176,9 @@ class BivariateLMM:
         Column of `data` that holds the sample ids, if its index does not.
     missing : {"error", "drop"}
         What a missing covariate does.
+    pcs : PCA or DataFrame, optional
+        What ``pcs(k)`` in a formula means, as for `LMM`: by default the components of the
+        kernel on all its samples.
 
     Attributes
     ----------
@@ -214,6 +218,7 @@ class BivariateLMM:
         re_prior: Any = "flat",
         id: str | None = None,
         missing: Literal["error", "drop"] = "error",
+        pcs: PCA | pd.DataFrame | None = None,
     ) -> None:
         if kernel is None:
             raise InputError("Two traits need a kernel: without it there is nothing genetic.")
@@ -224,10 +229,15 @@ class BivariateLMM:
             as_correlation_prior(rg_prior, "rg_prior"),
             as_correlation_prior(re_prior, "re_prior"),
         )
-        self._kernel: GRM | Eigenbasis = (
-            kernel if isinstance(kernel, Eigenbasis) else as_grm(kernel)
+        self._kernel: Relatedness | Basis = (
+            kernel if isinstance(kernel, Basis | Relatedness) else as_grm(kernel)
         )
         if not isinstance(formulas, str) and not _are_formulas(formulas):
+            if pcs is not None:
+                raise InputError(
+                    "pcs is what pcs(k) in a formula means; with the phenotypes as an array give "
+                    "the components as covariates."
+                )
             formulas, data = _table_of_arrays(formulas, data)
         if isinstance(formulas, str) or len(formulas) != 2:
             count = 1 if isinstance(formulas, str) else len(formulas)
@@ -238,8 +248,16 @@ class BivariateLMM:
         self.formulas: tuple[str, str] = (str(formulas[0]), str(formulas[1]))
         known = self._kernel.samples
         table = phenotype_table(self.formulas[0], data, id, known, labelled=self._kernel.labelled)
+        longest = max(self.formulas, key=pcs_asked)
+        if pcs_asked(longest):
+            from bayeslmm.structure import components, join_components
+
+            table = join_components(
+                longest, table, components(self._kernel, pcs, pcs_asked(longest))
+            )
+        written_out = [with_pcs(formula) for formula in self.formulas]
         designs = [
-            design_from_formula(formula, table, known, missing=missing) for formula in self.formulas
+            design_from_formula(formula, table, known, missing=missing) for formula in written_out
         ]
         first, second = trait_names(self.formulas)
         self.traits: tuple[str, str] = (first, second)
@@ -255,7 +273,7 @@ class BivariateLMM:
         # Each trait as a model without kernel: formula, covariates and checks are its own.
         self._tables = tuple(
             LMM(formula, table.loc[self.ids[self.ids.isin(design.ids)]], None, missing=missing)
-            for formula, design in zip(self.formulas, designs, strict=True)
+            for formula, design in zip(written_out, designs, strict=True)
         )
 
     # -- what it is ---------------------------------------------------------------------------
@@ -284,7 +302,7 @@ class BivariateLMM:
         return int(self.y.notna().all(axis=1).sum())
 
     @cached_property
-    def basis(self) -> Eigenbasis:
+    def basis(self) -> Basis:
         """The eigenbasis of the individuals; centred if covariates of both span the constant."""
         has_intercept = all(table.has_intercept for table in self._tables)
         return kernel_basis(self._kernel, self.ids, has_intercept=has_intercept)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayeslmm.basis import dense_vectors
 from bayeslmm.errors import InputError, listing
 from bayeslmm.generative import ModelData, _h2_variable, _variable, model_data
 from bayeslmm.priors import CorrelationPrior
@@ -111,7 +112,7 @@ def pymc_model(pair: BivariateLMM, form: str, *, priors: Mapping[str, Any]) -> p
             return model
 
         # u of both traits: independent z, correlated over traits by rg, over relatives by U.
-        U = pm.Data("U", np.asarray(basis.vectors), dims=("sample", "eigenvector"))
+        U = pm.Data("U", dense_vectors(basis, "The explicit form"), dims=("sample", "eigenvector"))
         z = pm.Normal("z", dims=("eigenvector", "trait"))
         z_two = rg * z[:, 0] + pt.sqrt(1 - rg**2) * z[:, 1]
         correlated = pt.stack([z[:, 0], z_two], axis=1)

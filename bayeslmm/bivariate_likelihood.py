@@ -34,7 +34,7 @@ from math import lgamma, log, pi
 import numpy as np
 
 from bayeslmm import likelihood, newton
-from bayeslmm.basis import Eigenbasis
+from bayeslmm.basis import Basis
 from bayeslmm.errors import InputError
 from bayeslmm.importance import Mixture, importance_sample, metropolis_sample
 from bayeslmm.priors import CorrelationPrior, H2Prior
@@ -102,7 +102,7 @@ class PairData:
 
 
 def pair_data(
-    basis: Eigenbasis,
+    basis: Basis,
     y: tuple[np.ndarray, np.ndarray],
     C: tuple[np.ndarray, np.ndarray],
     rows: tuple[np.ndarray, np.ndarray],
@@ -111,7 +111,7 @@ def pair_data(
 
     Parameters
     ----------
-    basis : Eigenbasis
+    basis : Basis
         Of the n individuals.
     y, C : tuples of ndarray, shapes (n_t,) and (n_t, c_t)
         Phenotypes and covariates of each trait, of full column rank.
@@ -124,7 +124,7 @@ def pair_data(
         If covariates explain a trait, or the residuals of one trait those of the other.
     """
     columns = tuple(likelihood.rotate(None, one, X) for one, X in zip(y, C, strict=True))
-    n, vectors = basis.n, np.asarray(basis.vectors)
+    n = basis.n
     rotated_y, rotated_C, absent = [], [], []
     full = np.zeros((n, 2))
     for t, (part, at) in enumerate(zip(columns, rows, strict=True)):
@@ -136,7 +136,7 @@ def pair_data(
         rotated_y.append(np.ascontiguousarray(wide[:, -1]))
         lacking = np.ones(n, dtype=bool)
         lacking[at] = False
-        absent.append(np.ascontiguousarray(vectors[lacking]))
+        absent.append(np.ascontiguousarray(basis.rows(np.flatnonzero(lacking))))
     both = full[np.isin(np.arange(n), rows[0]) & np.isin(np.arange(n), rows[1])]
     if len(both) > 2 and 1 - abs(float(np.corrcoef(both, rowvar=False).flat[1])) < 1e-9:
         raise InputError(

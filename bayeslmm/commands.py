@@ -82,7 +82,7 @@ def demo(*, out: Path, overwrite: bool, threads: int | None, show: Callable[[str
         exact = [
             "# Is it in the genes? Two blood traits of 1,940 mice",
             "",
-            *_paragraph(
+            *paragraph(
                 "cd8 is the proportion of CD8+ T cells, mch the mean haemoglobin of a red cell. "
                 "Both are adjusted for sex. (Valdar et al. 2006, Nature Genetics 38:879)"
             ),
@@ -138,7 +138,7 @@ def _demo_sampling(
     return [
         "## The same heritability by NUTS, from 4 chains of 1,000 draws of the PyMC model",
         *_aligned(rows),
-        *_paragraph(
+        *paragraph(
             "The exact posterior is integrated and has no sampling error; NUTS takes any prior "
             "and any change of the model."
         ),
@@ -1179,7 +1179,8 @@ def write_summary(folder: Path, lines: list[str]) -> str:
 # -- what it means ---------------------------------------------------------------------------
 
 
-def _paragraph(text: str, indent: str = "") -> list[str]:
+def paragraph(text: str, indent: str = "") -> list[str]:
+    """The lines of a text, at most 92 characters each."""
     return textwrap.wrap(text, 92, initial_indent=indent, subsequent_indent=indent)
 
 
@@ -1196,11 +1197,11 @@ def _heritability_lines(models: dict[str, LMM]) -> list[str]:
             zero = posterior.mass_at_0
             zero_text = "below 0.0001" if zero < 1e-4 else f"{zero:.4f}"
             text += f" Probability that it is exactly 0: {zero_text}."
-        lines += _paragraph(text)
+        lines += paragraph(text)
         se = f"no standard error ({fit.boundary})" if fit.boundary else f"SE {fit.h2_se:.3f}"
         account = model.samples.reason[~model.samples.kept].value_counts()
         dropped = "".join(f", {count:,} left out ({reason})" for reason, count in account.items())
-        lines += _paragraph(
+        lines += paragraph(
             f"REML says {fit.h2:.3f}, {se}. Prior: {model.h2_prior!r}. {fit.n:,} samples{dropped}.",
             "  ",
         )
@@ -1228,11 +1229,11 @@ def _scan_lines(name: str, model: LMM, hits: pd.DataFrame, *, gap: float = 5e6) 
     binary = hits.attrs.get("family") == "binomial"
     if binary:
         for line in commands_binary.header(name, hits):
-            lines += _paragraph(line)
+            lines += paragraph(line)
     elif "phenotype" in hits.attrs:
-        lines += _paragraph(f"{name}: {hits.attrs['phenotype']} (--family binomial).")
+        lines += paragraph(f"{name}: {hits.attrs['phenotype']} (--family binomial).")
     if "condition_on" in hits.attrs:
-        lines += _paragraph(f"Conditional on {', '.join(hits.attrs['condition_on'])}.")
+        lines += paragraph(f"Conditional on {', '.join(hits.attrs['condition_on'])}.")
     for locus in loci.head(_LOCI_SHOWN).itertuples():
         lead = hits.iloc[locus.row]
         lines.append(
@@ -1259,7 +1260,7 @@ def _scan_lines(name: str, model: LMM, hits: pd.DataFrame, *, gap: float = 5e6) 
     if len(loci) > _LOCI_SHOWN:
         lines.append(f"  and {len(loci) - _LOCI_SHOWN:,} more")
     if len(loci) and "effect_prior" in hits.attrs:
-        lines += _paragraph(
+        lines += paragraph(
             f"Bayes factors: h2 ~ {hits.attrs['h2_prior']}, effects ~ {hits.attrs['effect_prior']}"
             ", in phenotypic sd per sd of the genotype.",
             "  ",
@@ -1267,7 +1268,7 @@ def _scan_lines(name: str, model: LMM, hits: pd.DataFrame, *, gap: float = 5e6) 
     if len(loci):
         lines.append("  (effects of loci that a scan has chosen are on average overestimated)")
     factor = lambda_gc(p)
-    lines += _paragraph(f"lambda_GC = {factor:.2f}{_inflation(factor, model.basis is not None)}.")
+    lines += paragraph(f"lambda_GC = {factor:.2f}{_inflation(factor, model.basis is not None)}.")
     return lines
 
 
@@ -1305,11 +1306,11 @@ def _sampled_lines(
     beside = " beside the SNPs below" if has_snps else ""
     lines = [
         f"## {name}: {chains * draws:,} draws from the posterior ({tree.attrs['sampler']})",
-        *_paragraph(
+        *paragraph(
             f"Heritability{beside}: {_percent(h2.mean())}; with 95% probability it is between "
             f"{_percent(low)} and {_percent(high)}."
         ),
-        *_paragraph(
+        *paragraph(
             f"The exact posterior{' without SNPs' if has_snps else ''} says "
             f"{_percent(exact.mean)}, {_percent(exact_low)} to {_percent(exact_high)}. Prior: "
             f"{model.h2_prior!r}. {len(model.y):,} samples.",
@@ -1320,7 +1321,7 @@ def _sampled_lines(
         lines += ["", *_snp_lines(name, tree, hits)]
     if told:
         return lines + _warning_lines(told)
-    return [*lines, "", *_paragraph(_trust(tree))]
+    return [*lines, "", *paragraph(_trust(tree))]
 
 
 def _trust(tree: xr.DataTree) -> str:
@@ -1358,7 +1359,7 @@ def _snp_lines(name: str, tree: xr.DataTree, hits: pd.DataFrame | None) -> list[
     ]
     if k > _SNPS_SHOWN:
         lines.append(f"  and {k - _SNPS_SHOWN:,} more")
-    lines += _paragraph(f"Prior: {prior}, in sd of the trait per sd of the genotype.", "  ")
+    lines += paragraph(f"Prior: {prior}, in sd of the trait per sd of the genotype.", "  ")
     if hits is not None:
         scanned = table.dropna(subset=["scan_beta"])
         if len(scanned) and scanned.scan_beta.abs().sum() > 0:
@@ -1366,7 +1367,7 @@ def _snp_lines(name: str, tree: xr.DataTree, hits: pd.DataFrame | None) -> list[
             kept = (np.sign(scanned.scan_beta) * scanned["mean"]).sum()
             change = kept / scanned.scan_beta.abs().sum() - 1
             direction = "smaller" if change < 0 else "larger"
-            lines += _paragraph(
+            lines += paragraph(
                 f"All in all {_percent(abs(change))} {direction} than in the scan, which "
                 "overestimates what it has chosen and counts what neighbours share for each.",
                 "  ",
@@ -1381,17 +1382,17 @@ def _predicted_lines(model: LMM, predictions: pd.DataFrame, prob: float) -> list
     analysed = int(predictions.index.isin(model.ids).sum())
     lines = [
         f"## Prediction of {name} for {len(predictions):,} samples",
-        *_paragraph(
+        *paragraph(
             f"From {len(model.y):,} samples with {model.formula}; heritability "
             f"{_percent(posterior.mean)} ({_percent(low)} to {_percent(high)})."
         ),
-        *_paragraph(
+        *paragraph(
             f"Predicted {name}: {predictions.y_mean.min():.3g} to {predictions.y_mean.max():.3g}, "
             f"mean {predictions.y_mean.mean():.3g}. {100 * prob:g}% intervals are "
             f"{(predictions.y_high - predictions.y_low).mean():.3g} wide on average; the sd of "
             f"{name} is {model.y.std():.3g}."
         ),
-        *_paragraph(
+        *paragraph(
             f"Genetic values u: sd {predictions.u_mean.std(ddof=0):.3g} among the samples, each "
             f"known to within {predictions.u_sd.mean():.3g} (its posterior sd, on average)."
         ),
@@ -1402,7 +1403,7 @@ def _predicted_lines(model: LMM, predictions: pd.DataFrame, prob: float) -> list
 
 
 def _warning_lines(told: list[str]) -> list[str]:
-    return [line for text in told for line in ["", *_paragraph(f"Warning: {text}")]]
+    return [line for text in told for line in ["", *paragraph(f"Warning: {text}")]]
 
 
 def _signed(value: float) -> str:

@@ -9,13 +9,13 @@ import pandas as pd
 
 from bayeslmm.bivariate import BivariateLMM
 from bayeslmm.commands import (
-    _kernel_files,
-    _paragraph,
-    _require_one_source,
-    _write_draws,
-    _write_summary,
+    kernel_files,
     make_kernel,
+    paragraph,
     parse_prior,
+    require_one_source,
+    write_draws,
+    write_summary,
 )
 from bayeslmm.errors import InputError
 from bayeslmm.phenotypes import read_phenotypes
@@ -53,7 +53,7 @@ def rg(
     from bayeslmm import plots
 
     clock = Clock()
-    _require_one_source(bfile, grm, basis, scale, maf, max_missing)
+    require_one_source(bfile, grm, basis, scale, maf, max_missing)
     if len(formulas) != 2:
         raise InputError(f"{len(formulas)} times --formula: this command takes two traits.")
     h2_prior = parse_prior(prior, 0.0)
@@ -77,17 +77,15 @@ def rg(
         report = model.rg(draws, seed=seed)
         clock("REML, tests, posterior")
         _write_tables(folder, model, report)
-        _write_draws(report.tree, folder / "posterior.zarr")
+        write_draws(report.tree, folder / "posterior.zarr")
         plots.save(folder / "rg.png", plots.rg, report)
         plots.save(folder / "joint.png", plots.two_traits, report)
         clock("tables and plots")
         dropped = model.samples.reason[~model.samples.kept].value_counts()
         account = "".join(f", {count:,} left out ({reason})" for reason, count in dropped.items())
         lines = [line for text in str(report).split("\n") for line in _wrapped(text)]
-        lines += _paragraph(
-            f"Priors: {report.tree.attrs['priors']}. {report.n:,} samples{account}."
-        )
-        summary = _write_summary(folder, lines)
+        lines += paragraph(f"Priors: {report.tree.attrs['priors']}. {report.n:,} samples{account}.")
+        summary = write_summary(folder, lines)
         parameters = {
             "formulas": formulas,
             "samples": samples,
@@ -99,7 +97,7 @@ def rg(
             "max_missing": max_missing,
             "missing": missing,
         }
-        inputs = [str(pheno), *_kernel_files(bfile, grm, basis)]
+        inputs = [str(pheno), *kernel_files(bfile, grm, basis)]
         write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
     clock(f"written to {out}")
     return summary
@@ -108,7 +106,7 @@ def rg(
 def _wrapped(text: str) -> list[str]:
     """A long line as a paragraph, with its indent; a row of a table as it is."""
     indent = text[: len(text) - len(text.lstrip())]
-    return [text] if len(text) <= 92 else _paragraph(text.strip(), indent)
+    return [text] if len(text) <= 92 else paragraph(text.strip(), indent)
 
 
 def _write_tables(folder: Path, model: BivariateLMM, report: RgReport) -> None:

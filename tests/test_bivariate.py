@@ -356,6 +356,27 @@ def test_it_prints_itself_and_accounts_for_everybody(pair, mice):
     assert len(everyone.ids) == both.any(axis=1).sum()
 
 
+def test_principal_components_join_by_formula(pair, mice):
+    """As columns written out; each trait may have its own number."""
+    table = mice.phenotypes
+    model = bl.BivariateLMM(["cd8 ~ sex + pcs(3)", "mch ~ pcs(1)"], table, pair._kernel)
+    scores = bl.pca(pair._kernel, 3).scores
+    joined = table.join(scores)
+    same = bl.BivariateLMM(["cd8 ~ sex + PC1 + PC2 + PC3", "mch ~ PC1"], joined, pair._kernel)
+    assert model.covariates == same.covariates
+    found, expected = (one.reml(tests=False) for one in (model, same))
+    assert found.rg == pytest.approx(expected.rg, abs=1e-9)
+    assert found.loglik == pytest.approx(expected.loglik, abs=1e-8)
+    other = bl.BivariateLMM(["cd8 ~ pcs(2)", "mch ~ 1"], table, pair._kernel, pcs=scores)
+    assert [name for _, name in other.covariates] == ["Intercept", "PC1", "PC2", "Intercept"]
+    with pytest.raises(
+        bl.InputError, match=r"asks for pcs\(4\), but the components have no column"
+    ):
+        bl.BivariateLMM(["cd8 ~ pcs(4)", "mch ~ 1"], table, pair._kernel, pcs=scores)
+    with pytest.raises(bl.InputError, match="give the components as covariates"):
+        bl.BivariateLMM(np.ones((5, 2)), kernel=np.eye(5), pcs=scores)
+
+
 def test_posterior_is_a_tree_with_names_and_diagnostics(pair):
     tree = pair.posterior(400, seed=3)
     posterior = tree["posterior"].dataset

@@ -67,7 +67,8 @@ def names(folder):
 # -- help ------------------------------------------------------------------------------------
 
 
-COMMANDS = ("demo", "simulate", "grm", "eigen", "h2", "partition", "rg", "scan", "sample", "predict")
+COMMANDS = ("demo", "simulate", "grm", "eigen", "h2", "partition", "rg")
+COMMANDS += ("scan", "sample", "predict")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

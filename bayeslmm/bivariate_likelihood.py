@@ -583,7 +583,9 @@ def draw_posterior(
     wanted = float(draws if ess is None else ess)
     batch = 1000 if not data.n_absent else 250
     limit = max(int(10 * wanted), 4 * batch) if limit is None else limit
-    found = importance_sample(target, near, wide, rng, ess=wanted, batch=batch, limit=limit)
+    found = importance_sample(
+        target, near, rng, ess=wanted, batch=batch, limit=limit, defensive=wide
+    )
     poor = not found.trusted or found.ess < 0.1 * wanted
     evaluations, effective, r_hat = len(found.points), found.ess, np.nan
     if method == "metropolis" or (method == "auto" and poor and not data.n_absent):
@@ -591,7 +593,7 @@ def draw_posterior(
         kept = chains.extras.reshape(-1, chains.extras.shape[-1])[:draws]
         kept = rng.permutation(kept)
         r_hat, effective = chains.r_hat, min(chains.ess, float(draws))
-        evaluations += chains.points.shape[0] * chains.points.shape[1] * 30
+        evaluations += chains.evaluations
         sampler = "Metropolis, 8 chains"
     else:
         kept = found.extras[found.resample(draws, rng)]

@@ -1,4 +1,4 @@
-"""Draws from a density of a few dimensions that takes many points at once.
+"""Draws from a density of a few dimensions, whose values may be dear.
 
 Adaptive importance sampling, with diagnostics; and Metropolis sampling for where these say no.
 Points come from a mixture of t distributions that is fitted to the density as one goes (AMIS,
@@ -16,11 +16,15 @@ from math import lgamma, log, pi
 
 import numpy as np
 
+from bayeslmm.progress import track
+
 LARGEST_K = 0.7
 _DF = 7.0
 _COMPONENTS = 4
 _DEFENSIVE = 0.05
 _EM_STEPS = 25
+# Accepted steps of a random walk in a few dimensions.
+_ACCEPTED = 0.3
 
 type Density = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -117,6 +121,11 @@ class Weighted:
         """Whether k-hat is below its limit."""
         return bool(self.k_hat < LARGEST_K)
 
+    def covariance(self) -> np.ndarray:
+        """Weighted covariance of the points, (d, d)."""
+        centred = self.points - self.weights @ self.points
+        return centred.T @ (centred * self.weights[:, None])
+
     def resample(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """Indices of points in proportion to their weights, in random order, shape (size,)."""
         counts = _systematic(self.weights, size, rng)
@@ -126,61 +135,71 @@ class Weighted:
 def importance_sample(
     density: Density,
     proposal: Mixture,
-    defensive: Mixture,
     rng: np.random.Generator,
     *,
     ess: float,
     batch: int = 1000,
+    least: int = 0,
     limit: int = 100_000,
+    defensive: Mixture | None = None,
 ) -> Weighted:
     """Points weighted to stand for a density, enough for a wanted effective number.
+
+    Rounds go on until the weights are worth that number and k-hat is good, or the limit is met.
 
     Parameters
     ----------
     density : callable
-        Takes points (S, d), returns log densities (S,) up to a constant, and whatever is to be
-        kept of each point, (S, k).
+        Takes points (S, d), returns log densities (S,) up to a constant, -inf where there is
+        none, and whatever is to be kept of each point, (S, k).
     proposal : Mixture
         Where to begin: as around the modes.
-    defensive : Mixture
-        A wide density, such as the prior, that keeps 5% of every mixture: it bounds the
-        weights where the fitted part has no mass.
     rng : Generator
         Of random numbers.
     ess : float
         Wanted effective number of draws.
     batch : int
         Points of the first rounds; later rounds have as many as seem to be needed.
-    limit : int
-        Points at most.
+    least, limit : int
+        Points at least, and at most.
+    defensive : Mixture, optional
+        A wide density, such as the prior, that keeps 5% of every mixture: it bounds the
+        weights where the fitted part has no mass.
 
     Examples
     --------
     >>> wide = Mixture(np.ones(1), np.zeros((1, 2)), 3 * np.eye(2)[None])
     >>> rng = np.random.default_rng(1)
     >>> normal = lambda x: (-0.5 * (x**2).sum(axis=1), x[:, :0])
-    >>> found = importance_sample(normal, wide, wide, rng, ess=1000)
+    >>> found = importance_sample(normal, wide, rng, ess=1000)
     >>> found.trusted, bool(abs(found.log_integral - np.log(2 * np.pi)) < 0.02)
     (True, True)
     """
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    points, log_p, extras = np.empty((0, proposal.means.shape[1])), np.empty(0), None
     used: list[tuple[int, Mixture]] = []
-    current, size, total = proposal.joined(defensive, _DEFENSIVE), batch, 0
+    current, size = _defended(proposal, defensive), batch
+    before = np.einsum("m,mij,mkj->ik", proposal.weights, proposal.roots, proposal.roots)
     while True:
         new = current.draw(size, rng)
-        parts.append((new, *density(new)))
+        more, kept = density(new)
+        points, log_p = np.concatenate([points, new]), np.concatenate([log_p, more])
+        extras = kept if extras is None else np.concatenate([extras, kept])
         used.append((size, current))
-        total += size
-        points, log_p, extras = (np.concatenate(part) for part in zip(*parts, strict=True))
+        total = len(points)
         found = _weighted(points, log_p, extras, used)
-        if found.ess >= ess or total >= limit:
+        enough = total >= least and found.ess >= ess and found.trusted
+        if enough or total >= limit:
             return found
-        fitted = _fit(points, found.weights, min(_COMPONENTS, 1 + int(found.ess / 100)), rng)
-        current = fitted.joined(defensive, _DEFENSIVE)
+        current = _defended(_fit(points, found.weights, found.ess, before, rng), defensive)
         if len(used) > 2:
             rate = max(found.ess / total, 0.02)
-            size = int(np.clip((ess - found.ess) / rate, batch, 4 * total))
+            lacking = (ess - found.ess) / rate if found.ess < ess else total / 2
+            size = int(np.clip(max(lacking, least - total), batch, 4 * total))
         size = min(size, limit - total)
+
+
+def _defended(mixture: Mixture, defensive: Mixture | None) -> Mixture:
+    return mixture if defensive is None else mixture.joined(defensive, _DEFENSIVE)
 
 
 def _weighted(
@@ -211,10 +230,12 @@ def smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     """Pareto-smoothed log weights (S,), and k-hat; equal weights are left as they are."""
     from arviz_stats.base import array_stats
 
-    if np.ptp(log_weights) < 1e-9:
+    finite = np.isfinite(log_weights)
+    if np.ptp(log_weights[finite]) < 1e-9:
         return log_weights, -np.inf
-    smoothed, k_hat = array_stats.psislw(-log_weights)
-    return np.asarray(smoothed), float(k_hat)
+    smoothed = np.full(len(log_weights), -np.inf)
+    smoothed[finite], k_hat = array_stats.psislw(-log_weights[finite])
+    return smoothed, float(k_hat)
 
 
 @dataclass(frozen=True)
@@ -227,12 +248,15 @@ class Chains:
         Draws, and what the density returned beside its values.
     r_hat, ess : float
         The worst of the coordinates' r-hat, and of their effective numbers of draws.
+    evaluations : int
+        Points at which the density was evaluated.
     """
 
     points: np.ndarray
     extras: np.ndarray
     r_hat: float
     ess: float
+    evaluations: int
 
 
 def metropolis_sample(
@@ -243,11 +267,12 @@ def metropolis_sample(
     draws: int,
     chains: int = 8,
     thin: int = 20,
+    progress: bool | None = False,
 ) -> Chains:
     """Metropolis sampling from where importance sampling has come: slower, needs no good fit.
 
-    Steps are taken by turns at random: three of four are t-distributed around the last point,
-    of the size that suits a normal density, the others come from the fitted mixture.
+    Steps are taken by turns: every fourth is a point of the fitted mixture, the others are
+    t-distributed around the last point, with a size that is adapted while the start is forgotten.
 
     Parameters
     ----------
@@ -258,18 +283,20 @@ def metropolis_sample(
     rng : Generator
         Of random numbers.
     draws : int
-        Draws kept of each chain, after half as many to forget the start.
+        Draws kept of each chain, after half as many, at least 100 steps, to forget the start.
     chains : int
         Chains, run side by side.
     thin : int
         Steps between two draws kept.
+    progress : bool, optional
+        Whether to show a progress bar.
 
     Examples
     --------
     >>> wide = Mixture(np.ones(1), np.zeros((1, 2)), 3 * np.eye(2)[None])
     >>> rng = np.random.default_rng(1)
     >>> normal = lambda x: (-0.5 * (x**2).sum(axis=1), x[:, :0])
-    >>> begin = importance_sample(normal, wide, wide, rng, ess=100)
+    >>> begin = importance_sample(normal, wide, rng, ess=100)
     >>> found = metropolis_sample(normal, begin, rng, draws=200)
     >>> found.points.shape, found.r_hat < 1.02
     ((8, 200, 2), True)
@@ -277,27 +304,33 @@ def metropolis_sample(
     from arviz_stats.base import array_stats
 
     d = start.points.shape[1]
-    centred = start.points - start.weights @ start.points
-    spread = centred.T @ (centred * start.weights[:, None])
-    local = np.linalg.cholesky((2.38**2 / d) * spread + 1e-12 * np.eye(d))
+    spread = start.covariance()
+    local = np.linalg.cholesky(spread + 1e-6 * np.diag(np.diag(spread)) + 1e-12 * np.eye(d))
+    log_size = np.log(2.38 / np.sqrt(d))
     x = start.points[start.resample(chains, rng)]
     log_p, extras = density(x)
     kept: list[tuple[np.ndarray, np.ndarray]] = []
-    burn = draws * thin // 2
-    for step in range(burn + draws * thin):
-        if rng.random() < 0.75:
-            t = np.sqrt(rng.chisquare(5, chains) / 5)
-            new = x + rng.standard_normal((chains, d)) @ local.T / t[:, None]
+    burn = max(draws * thin // 2, 100)
+    steps = burn + draws * thin
+    for step in track(range(steps), "Markov chains", show=progress):
+        walking = step % 4 < 3
+        if walking:
+            t = np.exp(log_size) * np.sqrt(5 / rng.chisquare(5, (chains, 1)))
+            new = x + t * (rng.standard_normal((chains, d)) @ local.T)
             correction = np.zeros(chains)
         else:
             new = start.mixture.draw(chains, rng)[rng.permutation(chains)]
             correction = start.mixture.log_density(x) - start.mixture.log_density(new)
         log_new, extras_new = density(new)
-        taken = np.log(rng.random(chains)) < log_new - log_p + correction
+        ratio = np.minimum(log_new - log_p + correction, 0.0)
+        taken = np.log(rng.random(chains)) < ratio
         x = np.where(taken[:, None], new, x)
         extras = np.where(taken[:, None], extras_new, extras)
         log_p = np.where(taken, log_new, log_p)
-        if step >= burn and (step - burn) % thin == thin - 1:
+        if step < burn:
+            if walking:
+                log_size += (np.exp(ratio).mean() - _ACCEPTED) / np.sqrt(1 + step)
+        elif (step - burn) % thin == thin - 1:
             kept.append((x, extras))
     points, more = (np.stack(part, axis=1) for part in zip(*kept, strict=True))
     return Chains(
@@ -305,23 +338,32 @@ def metropolis_sample(
         more,
         max(float(array_stats.rhat(points[..., j])) for j in range(d)),
         min(float(array_stats.ess(points[..., j])) for j in range(d)),
+        len(x) * (steps + 1),
     )
 
 
 def _fit(
-    points: np.ndarray, weights: np.ndarray, components: int, rng: np.random.Generator
+    points: np.ndarray,
+    weights: np.ndarray,
+    ess: float,
+    before: np.ndarray,
+    rng: np.random.Generator,
 ) -> Mixture:
-    """A mixture of t distributions fitted to weighted points, by EM."""
+    """A mixture of t distributions fitted to weighted points, by EM.
+
+    As many components as the effective number of points can carry; where it is small the scales
+    lean on the one before, (d, d).
+    """
     d = points.shape[1]
+    components = min(_COMPONENTS, 1 + int(ess / (20 * d)))
     kept = weights > 1e-12 * weights.max()
     x, w = points[kept], weights[kept]
     centre = w @ x
-    spread = (x - centre).T @ ((x - centre) * w[:, None])
-    ridge = 1e-6 * np.diag(np.diag(spread)) + 1e-12 * np.eye(d)
-    means = x[rng.choice(len(x), components, p=w / w.sum())]
-    roots = np.repeat(np.linalg.cholesky(spread + ridge)[None], components, axis=0)
+    spread = _leaning((x - centre).T @ ((x - centre) * w[:, None]), ess, before)
+    means = x[rng.choice(len(x), components, p=w / w.sum())] if components > 1 else centre[None]
+    roots = np.repeat(np.linalg.cholesky(spread)[None], components, axis=0)
     mixture = Mixture(np.full(components, 1 / components), means, roots)
-    for _ in range(_EM_STEPS if components > 1 else 1):
+    for _ in range(_EM_STEPS if components > 1 else 0):
         logs = mixture.log_densities(x)
         share = np.exp(logs - np.logaddexp.reduce(logs, axis=1)[:, None]) * w[:, None]
         mass = share.sum(axis=0)
@@ -330,8 +372,15 @@ def _fit(
         means = (share.T @ x) / mass[:, None]
         centred = x[:, None] - means
         spreads = np.einsum("sm,smi,smj->mij", share, centred, centred) / mass[:, None, None]
-        mixture = Mixture(mass / mass.sum(), means, np.linalg.cholesky(spreads + ridge))
+        spreads = _leaning(spreads, ess * mass[:, None, None], spread)
+        mixture = Mixture(mass / mass.sum(), means, np.linalg.cholesky(spreads))
     return mixture
+
+
+def _leaning(spread: np.ndarray, ess: float | np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Covariances (..., d, d) shrunk to the one before, as if that were worth 5 d points."""
+    trust = ess / (ess + 5 * spread.shape[-1])
+    return trust * spread + (1 - trust) * before
 
 
 def _systematic(weights: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -770,15 +770,16 @@ def _deviations(parts: Components) -> np.ndarray:
 
 
 def _check_draws(account: dict[str, Any]) -> None:
+    from bayeslmm.importance import LARGEST_K
     from bayeslmm.sampling import SamplingWarning
-    from bayeslmm.shares import GOOD_ESS, GOOD_K
+    from bayeslmm.shares import GOOD_ESS
 
-    # The thresholds of `bayeslmm.shares` decide what is done, and what is said.
+    # The same thresholds decide what is done, and what is said.
     problems = []
-    if account.get("pareto_k", -np.inf) > GOOD_K:
+    if account.get("pareto_k", -np.inf) > LARGEST_K:
         problems.append(
-            f"Pareto k of the importance weights is {account['pareto_k']:.2f} (at most {GOOD_K} is "
-            "good): the tails of the posterior are not reached. Raise evaluations, or use "
+            f"Pareto k of the importance weights is {account['pareto_k']:.2f} (at most {LARGEST_K} "
+            "is good): the tails of the posterior are not reached. Raise evaluations, or use "
             "method='mcmc'"
         )
     if account.get("r_hat", 1.0) > 1.05:

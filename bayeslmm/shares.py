@@ -13,42 +13,37 @@ error falls geometrically, so that of all of them is about 0.001. Everything els
 draws are independent.
 
 **Importance sampling** (three kernels and more). The log-ratios x_k = log(h_k / h_e) range over
-all of R^K and x is nearly normal there. Draws come from a Student-t around the mode, with the
-inverse average information as its scale; the next ones from a t with the moments of the weighted
-draws so far; all are weighted by the mixture of all proposals (adaptive multiple importance
-sampling, Cornuet et al. 2012). The largest weights are smoothed by a Pareto distribution, whose
-shape k is the diagnostic: up to 0.7 the estimates can be trusted (Vehtari et al. 2024). What
+all of R^K and x is nearly normal there. `bayeslmm.importance` draws from a Student-t around the
+mode, with the inverse average information as its scale, and adapts it to the weighted draws. The
+shape k of the largest weights is the diagnostic: up to 0.7 the estimates can be trusted. What
 comes back are draws resampled by weight; how many independent draws they are worth, their
 effective sample size, is told with k.
 
-**Markov chains** (if k stays above 0.7). Metropolis on x: steps of a random walk with the scale
-that the importance sampling has learnt, by turns with independent proposals from its t; r-hat and
-effective sample size are told.
+**Markov chains** (if k stays above 0.7). Metropolis on x, from where importance sampling has
+come; r-hat and effective sample size are told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from math import lgamma, log, pi
+from functools import partial
+from math import pi
 from typing import Any, Literal
 
 import numpy as np
 
-from bayeslmm.components import SMALLEST_RESIDUAL, Components, Evaluation
+from bayeslmm.components import SMALLEST_RESIDUAL, Components
 from bayeslmm.errors import InputError
+from bayeslmm.importance import Mixture, importance_sample, metropolis_sample
 from bayeslmm.progress import track
 from bayeslmm.quadrature import UnitDensity, unit_density
 
 type Method = Literal["auto", "quadrature", "importance", "mcmc"]
 METHODS = ("auto", "quadrature", "importance", "mcmc")
 
-# Degrees of freedom of the proposals.
-_PROPOSAL_DF = 8.0
-# Share of the evaluations in each stage of importance sampling.
-_STAGES = (0.2, 0.3, 0.5)
-# Pareto shape and effective sample size from which weights are trusted.
-GOOD_K, GOOD_ESS = 0.7, 100.0
+# Effective sample size from which weights are trusted, their Pareto shape being good.
+GOOD_ESS = 100.0
 _CHAINS = 4
 # Evaluations below which the tail of the weights cannot be judged.
 FEWEST = 150
@@ -82,15 +77,23 @@ class Target:
         out[inside] = self.log_prior(shares[inside]) + np.log(shares[inside]).sum(axis=1)
         return out
 
-    def evaluate(self, x: np.ndarray) -> tuple[np.ndarray, list[Evaluation | None]]:
-        """Log density at x (G, K), and what the likelihood found there."""
+    def evaluate(
+        self, x: np.ndarray, *, progress: bool | None = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Log density at x (G, K); and Q, b and its covariance there, (G, 1 + c + c^2)."""
+        c = self.components.c
         values = self.log_jacobian_and_prior(x)
-        found = [
-            self.components.evaluate(shares) if np.isfinite(value) else None
-            for shares, value in zip(to_shares(x), values, strict=True)
-        ]
-        loglik = np.array([-np.inf if at is None else at.loglik for at in found])
-        return np.where(np.isfinite(values), values, 0.0) + loglik, found
+        extras = np.full((len(x), 1 + c + c * c), np.nan)
+        shares = to_shares(x)
+        inside = np.flatnonzero(np.isfinite(values)).tolist()
+        for i in track(inside, "Posterior of the shares", show=progress):
+            at = self.components.evaluate(shares[i])
+            if at is None:
+                values[i] = -np.inf
+            else:
+                values[i] += at.loglik
+                extras[i] = np.concatenate([[at.Q], at.b, at.covariance.ravel()])
+        return values, extras
 
 
 @dataclass(frozen=True)
@@ -179,14 +182,50 @@ def posterior_draws(
             f"{budget}."
         )
     mode, covariance, spent = find_mode(target, start)
-    sample = importance_sample(target, mode, covariance, budget, rng, progress=progress)
-    sample.spent += spent
-    wanted = method == "mcmc"
-    if not wanted and not sample.good:
-        importance_more(target, sample, budget, rng, progress=progress)
-    if wanted or (method == "auto" and not sample.good):
-        return metropolis_draws(target, sample, draws, rng, progress=progress)
-    return sample.draws(draws, rng)
+    near = Mixture(np.ones(1), mode[None], np.linalg.cholesky(covariance)[None])
+    sample = importance_sample(
+        partial(target.evaluate, progress=progress),
+        near,
+        rng,
+        ess=GOOD_ESS,
+        batch=-(-budget // 5),
+        least=budget,
+        # Twice as many if the weights are not good.
+        limit=budget if method == "mcmc" else 2 * budget,
+    )
+    spent += len(sample.points)
+    poor = not sample.trusted or sample.ess < GOOD_ESS
+    c = target.components.c
+    if method == "mcmc" or (method == "auto" and poor):
+        chains = metropolis_sample(
+            target.evaluate,
+            sample,
+            rng,
+            draws=-(-draws // _CHAINS),
+            chains=_CHAINS,
+            thin=1,
+            progress=progress,
+        )
+        account = {
+            "method": "Metropolis",
+            "evaluations": spent + chains.evaluations,
+            "ess": chains.ess,
+            "r_hat": chains.r_hat,
+            "pareto_k_of_importance_sampling": sample.k_hat,
+        }
+        x, extras = (
+            part.reshape(-1, part.shape[-1])[:draws] for part in (chains.points, chains.extras)
+        )
+        return _collect(x, extras, c, account)
+    account = {
+        "method": "importance sampling",
+        "evaluations": spent,
+        "ess": sample.ess,
+        "pareto_k": sample.k_hat,
+        "log_marginal_likelihood": sample.log_integral,
+    }
+    rows = sample.resample(draws, rng)
+    return _collect(sample.points[rows], sample.extras[rows], c, account)
 
 
 # -- the mode --------------------------------------------------------------------------------------
@@ -247,242 +286,13 @@ def _stencil(K: int) -> np.ndarray:
     return np.concatenate([_STEP * np.eye(K), -_STEP * np.eye(K), np.zeros((1, K))])
 
 
-# -- importance sampling ---------------------------------------------------------------------------
+# -- draws from points in log-ratios ---------------------------------------------------------------
 
 
-@dataclass
-class ImportanceSample:
-    """Weighted draws from a mixture of Student-t proposals.
-
-    Attributes
-    ----------
-    x, log_target : ndarray, shapes (N, K), (N,)
-        Draws in log-ratios and the log density.
-    found : list
-        What the likelihood found at each.
-    proposals : list of (location, Cholesky factor of the scale, number of draws)
-        The mixture.
-    log_weights : ndarray, shape (N,)
-        Normalised and smoothed.
-    pareto_k, log_marginal : float
-        Shape of the largest weights, and the log of the integral.
-    spent : int
-        Evaluations of the likelihood, the search for the mode included.
-    """
-
-    x: np.ndarray
-    log_target: np.ndarray
-    found: list[Evaluation | None]
-    proposals: list[tuple[np.ndarray, np.ndarray, int]]
-    log_weights: np.ndarray
-    pareto_k: float = np.inf
-    log_marginal: float = -np.inf
-    spent: int = 0
-
-    @property
-    def weights(self) -> np.ndarray:
-        """Normalised weights, shape (N,)."""
-        return np.exp(self.log_weights)
-
-    @property
-    def ess(self) -> float:
-        """Effective sample size, 1 / sum of squared weights."""
-        return float(1 / np.square(self.weights).sum())
-
-    @property
-    def good(self) -> bool:
-        """Whether the weights can be trusted."""
-        return self.pareto_k <= GOOD_K and self.ess >= GOOD_ESS
-
-    def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Weighted mean and covariance of x."""
-        w = self.weights
-        mean = w @ self.x
-        centred = self.x - mean
-        return mean, (centred.T * w) @ centred
-
-    def reweigh(self) -> None:
-        """Weights against the mixture of all proposals, smoothed."""
-        from arviz_stats.base import array_stats
-
-        total = sum(count for _, _, count in self.proposals)
-        parts = [
-            log(count / total) + _log_t(self.x, location, chol)
-            for location, chol, count in self.proposals
-        ]
-        raw = self.log_target - np.logaddexp.reduce(parts, axis=0)
-        self.log_marginal = float(np.logaddexp.reduce(raw) - log(total))
-        finite = np.isfinite(raw)
-        smoothed = np.full(len(raw), -np.inf)
-        values, k = array_stats.psislw(-raw[finite])
-        smoothed[finite] = values - np.logaddexp.reduce(values)
-        self.log_weights, self.pareto_k = smoothed, float(k)
-
-    def draws(self, number: int, rng: np.random.Generator) -> Draws:
-        """Resample by weight, systematically, in random order."""
-        cumulative = np.cumsum(self.weights)
-        at = (rng.random() + np.arange(number)) / number * cumulative[-1]
-        rows = rng.permutation(np.minimum(np.searchsorted(cumulative, at), len(self.x) - 1))
-        account = {
-            "method": "importance sampling",
-            "evaluations": self.spent,
-            "ess": self.ess,
-            "pareto_k": self.pareto_k,
-            "log_marginal_likelihood": self.log_marginal,
-        }
-        return _collect(self.x[rows], [self.found[i] for i in rows], account)
-
-
-def importance_sample(
-    target: Target,
-    mode: np.ndarray,
-    covariance: np.ndarray,
-    budget: int,
-    rng: np.random.Generator,
-    *,
-    progress: bool | None = None,
-) -> ImportanceSample:
-    """Adaptive multiple importance sampling from the mode and the covariance there."""
-    K = target.dim
-    sample = ImportanceSample(np.empty((0, K)), np.empty(0), [], [], np.empty(0))
-    location, scale = mode, covariance
-    for stage, share in enumerate(_STAGES):
-        if stage:
-            location, scale = _adapted(sample, covariance)
-        _add(target, sample, location, scale, round(share * budget), rng, progress)
-    return sample
-
-
-def importance_more(
-    target: Target,
-    sample: ImportanceSample,
-    budget: int,
-    rng: np.random.Generator,
-    *,
-    progress: bool | None = None,
-) -> None:
-    """As many draws again, from a wider proposal with the moments of those so far."""
-    location, scale = _adapted(sample, sample.moments()[1])
-    _add(target, sample, location, 1.5 * scale, budget, rng, progress)
-
-
-def _adapted(sample: ImportanceSample, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Moments of the weighted draws; the covariance leans on the former one where they are few."""
-    mean, covariance = sample.moments()
-    K = len(mean)
-    trust = sample.ess / (sample.ess + 5 * K)
-    # The covariance of a t is df / (df - 2) times its scale.
-    return mean, trust * covariance + (1 - trust) * before
-
-
-def _add(
-    target: Target,
-    sample: ImportanceSample,
-    location: np.ndarray,
-    scale: np.ndarray,
-    number: int,
-    rng: np.random.Generator,
-    progress: bool | None,
-) -> None:
-    chol = np.linalg.cholesky(scale)
-    z = rng.standard_normal((number, len(location)))
-    x = location + z @ chol.T / np.sqrt(rng.chisquare(_PROPOSAL_DF, (number, 1)) / _PROPOSAL_DF)
-    values, found = np.empty(number), []
-    for i in track(range(number), "Posterior of the shares", show=progress):
-        value, at = target.evaluate(x[i : i + 1])
-        values[i] = value[0]
-        found += at
-    sample.x = np.concatenate([sample.x, x])
-    sample.log_target = np.concatenate([sample.log_target, values])
-    sample.found += found
-    sample.proposals.append((location, chol, number))
-    sample.spent += number
-    sample.reweigh()
-
-
-def _log_t(x: np.ndarray, location: np.ndarray, chol: np.ndarray) -> np.ndarray:
-    """Log density of a multivariate Student-t at x (G, K)."""
-    K, df = len(location), _PROPOSAL_DF
-    distance = np.square(np.linalg.solve(chol, (x - location).T)).sum(axis=0)
-    constant = lgamma((df + K) / 2) - lgamma(df / 2) - 0.5 * K * log(df * pi)
-    return constant - np.log(np.diagonal(chol)).sum() - 0.5 * (df + K) * np.log1p(distance / df)
-
-
-def _collect(x: np.ndarray, found: list[Evaluation | None], account: dict[str, Any]) -> Draws:
-    known = [at for at in found if at is not None]
-    assert len(known) == len(x)
-    return Draws(
-        to_shares(x),
-        np.array([at.Q for at in known]),
-        np.array([at.b for at in known]),
-        np.array([at.covariance for at in known]),
-        account,
-    )
-
-
-# -- Markov chains ---------------------------------------------------------------------------------
-
-
-def metropolis_draws(
-    target: Target,
-    sample: ImportanceSample,
-    draws: int,
-    rng: np.random.Generator,
-    *,
-    progress: bool | None = None,
-) -> Draws:
-    """Metropolis: a random walk, and by turns independent proposals, as importance sampling learnt.
-
-    Four chains from resampled points; the scale of the walk is adapted for a third of the steps,
-    which are left out. As many draws are kept as are asked for.
-    """
-    from arviz_stats.base import array_stats
-
-    K = target.dim
-    per_chain = -(-draws // _CHAINS)
-    tune = max(100, per_chain // 2)
-    mean, covariance = sample.moments()
-    chol = np.linalg.cholesky(covariance + 1e-10 * np.eye(K))
-    weights = sample.weights / sample.weights.sum()
-    rows = rng.choice(len(weights), _CHAINS, p=weights)
-    x, value = sample.x[rows].copy(), sample.log_target[rows].copy()
-    at = [sample.found[i] for i in rows]
-    log_scale = np.full(_CHAINS, log(2.38 / np.sqrt(K)))
-    kept_x = np.empty((_CHAINS, per_chain, K))
-    kept: list[list[Evaluation | None]] = [[] for _ in range(_CHAINS)]
-    for step in track(range(tune + per_chain), "Markov chains", show=progress):
-        walking = step % 2 == 0
-        noise = rng.standard_normal((_CHAINS, K)) @ chol.T
-        if walking:
-            proposal = x + np.exp(log_scale)[:, None] * noise
-            correction = 0.0
-        else:
-            tails = rng.chisquare(_PROPOSAL_DF, (_CHAINS, 1)) / _PROPOSAL_DF
-            proposal = mean + noise / np.sqrt(tails)
-            correction = _log_t(x, mean, chol) - _log_t(proposal, mean, chol)
-        new, found = target.evaluate(proposal)
-        ratio = np.minimum(new - value + correction, 0.0)
-        accept = np.log(rng.random(_CHAINS)) < ratio
-        for c in np.flatnonzero(accept).tolist():
-            x[c], value[c], at[c] = proposal[c], new[c], found[c]
-        if step < tune:
-            if walking:
-                log_scale += (np.exp(ratio) - 0.3) / np.sqrt(1 + step)
-            continue
-        kept_x[:, step - tune] = x
-        for c in range(_CHAINS):
-            kept[c].append(at[c])
-    ess = [float(array_stats.ess(kept_x[..., k])) for k in range(K)]
-    r_hat = [float(array_stats.rhat(kept_x[..., k])) for k in range(K)]
-    account = {
-        "method": "Metropolis",
-        "evaluations": sample.spent + _CHAINS * (tune + per_chain),
-        "ess": min(ess),
-        "r_hat": max(r_hat),
-        "pareto_k_of_importance_sampling": sample.pareto_k,
-    }
-    flat = [one for chain in kept for one in chain][:draws]
-    return _collect(kept_x.reshape(-1, K)[:draws], flat, account)
+def _collect(x: np.ndarray, extras: np.ndarray, c: int, account: dict[str, Any]) -> Draws:
+    """Draws at x (N, K), from what `Target.evaluate` kept there, (N, 1 + c + c^2)."""
+    Q, b, covariance = np.split(extras, [1, 1 + c], axis=1)
+    return Draws(to_shares(x), Q[:, 0], b, covariance.reshape(-1, c, c), account)
 
 
 # -- quadrature for one or two kernels -------------------------------------------------------------

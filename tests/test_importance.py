@@ -17,8 +17,8 @@ def without_extras(log_density):
 
 
 def banana(x):
-    """A curved ridge: x1 ~ N(0, 1), x2 | x1 ~ N(x1^2/2 - 1/2, 0.5^2); integral 1."""
-    middle = 0.5 * x[:, 0] ** 2 - 0.5
+    """A curved ridge: x1 ~ N(0, 1), x2 | x1 ~ N(x1^2 - 1, 0.5^2); integral 1."""
+    middle = x[:, 0] ** 2 - 1
     return stats.norm.logpdf(x[:, 0]) + stats.norm.logpdf(x[:, 1], middle, 0.5)
 
 
@@ -41,35 +41,36 @@ def test_a_mixture_is_the_density_that_it_draws_from(rng):
 
 @pytest.mark.parametrize(
     ("density", "mean", "variance"),
-    [(banana, [0, 0], [1, 0.75]), (two_modes, [-1.6, 1.6], [14.44, 14.44])],
+    [(banana, [0, 0], [1, 2.25]), (two_modes, [-1.6, 1.6], [14.44, 14.44])],
 )
 def test_moments_and_integral_are_right(density, mean, variance, rng):
+    """Within 4 Monte Carlo standard errors, those of a weighted mean."""
     found = importance.importance_sample(
-        without_extras(density), wide(2, 0.5), wide(2), rng, ess=20_000
+        without_extras(density), wide(2, 0.5), rng, ess=20_000, defensive=wide(2)
     )
     assert found.trusted
     assert found.ess >= 20_000
-    assert abs(found.log_integral) < 5 * found.log_integral_se
+    assert abs(found.log_integral) < 4 * found.log_integral_se
     assert found.log_integral_se < 0.01
-    centre = found.weights @ found.points
-    np.testing.assert_allclose(centre, mean, atol=0.1)
-    spread = found.weights @ (found.points - centre) ** 2
-    squares = (found.points - centre) ** 2
-    se = np.sqrt(found.weights @ (squares - spread) ** 2 / found.ess)
-    assert np.all(np.abs(spread - variance) < 5 * se)
+    for values, expected in [
+        (found.points, mean),
+        ((found.points - mean) ** 2, variance),
+    ]:
+        average = found.weights @ values
+        se = np.sqrt(found.weights**2 @ (values - average) ** 2)
+        assert np.all(np.abs(average - expected) < 4 * se)
+        assert np.all(se < 0.02 * np.sqrt(variance) * (1 + np.sqrt(variance)))
 
 
 def test_extras_stay_with_their_points(rng):
-    found = importance.importance_sample(
-        lambda x: (banana(x), x**2), wide(2), wide(2), rng, ess=500
-    )
+    found = importance.importance_sample(lambda x: (banana(x), x**2), wide(2), rng, ess=500)
     np.testing.assert_array_equal(found.extras, found.points**2)
     chains = importance.metropolis_sample(lambda x: (banana(x), x**2), found, rng, draws=50, thin=2)
     np.testing.assert_array_equal(chains.extras, chains.points**2)
 
 
 def test_resampling_takes_each_as_often_as_it_weighs(rng):
-    found = importance.importance_sample(without_extras(banana), wide(2), wide(2), rng, ess=500)
+    found = importance.importance_sample(without_extras(banana), wide(2), rng, ess=500)
     taken = np.bincount(found.resample(10_000, rng), minlength=len(found.points))
     assert np.abs(taken - 10_000 * found.weights).max() < 1
     assert taken.sum() == 10_000
@@ -94,13 +95,37 @@ def test_equal_weights_are_left_as_they_are():
 
 
 def test_metropolis_has_the_same_moments(rng):
-    start = importance.importance_sample(without_extras(banana), wide(2), wide(2), rng, ess=500)
+    """Within 4 Monte Carlo standard errors, from the effective number of draws of each."""
+    from arviz_stats.base import array_stats
+
+    start = importance.importance_sample(without_extras(banana), wide(2), rng, ess=500)
     found = importance.metropolis_sample(without_extras(banana), start, rng, draws=800)
     assert found.r_hat < 1.01
-    assert found.ess > 2000
-    points = found.points.reshape(-1, 2)
-    np.testing.assert_allclose(points.mean(axis=0), [0, 0], atol=0.1)
-    np.testing.assert_allclose(points.var(axis=0), [1, 0.75], rtol=0.1)
+    assert found.ess > 1000
+    for values, expected in [(found.points, [0, 0]), (found.points**2, [1, 2.25])]:
+        for j in range(2):
+            draws = values[..., j]
+            se = draws.std() / np.sqrt(array_stats.ess(draws, method="mean"))
+            assert abs(draws.mean() - expected[j]) < 4 * se
+
+
+def test_it_goes_on_while_the_weights_are_bad(rng):
+    """A proposal that misses most of the mass is worth enough draws before it is good."""
+
+    def far(x):
+        return np.logaddexp(
+            stats.multivariate_normal([0, 0]).logpdf(x),
+            stats.multivariate_normal([3, 3]).logpdf(x) + 3,
+        )
+
+    few = importance.importance_sample(
+        without_extras(far), wide(2, 0.5), rng, ess=1, batch=200, limit=200
+    )
+    assert not few.trusted
+    more = importance.importance_sample(without_extras(far), wide(2, 0.5), rng, ess=1, batch=200)
+    assert more.trusted
+    assert len(more.points) < 100_000
+    assert abs(more.log_integral - np.log(1 + np.exp(3))) < 4 * more.log_integral_se
 
 
 # -- Newton ---------------------------------------------------------------------------------------
@@ -113,10 +138,10 @@ def rosenbrock(x):
 def test_newton_climbs_a_curved_valley():
     far = np.full(2, np.inf)
     top = newton.maximise(rosenbrock, np.array([-1.2, 1.0]), -far, far)
-    # Where the gradient is 0 within the error of its differences, step^2 / 6 of 2,400.
-    x, y = top.x
-    assert abs(2 * (1 - x) + 400 * x * (y - x**2)) < 5e-5
-    assert abs(200 * (y - x**2)) < 5e-5
+    # The differences give the gradient an error of 2,400 step^2 / 6 = 3.6e-5 along x, which
+    # moves its zero by 1.8e-5 and 3.6e-5; the last step gains less than 1e-9, and along the
+    # valley, where the curvature is 0.4, that is a distance of 7e-5.
+    np.testing.assert_allclose(top.x, [1, 1], atol=1.1e-4)
     np.testing.assert_allclose(top.hessian, [[-802, 400], [400, -200]], rtol=1e-4)
     assert top.free.all()
 

@@ -9,6 +9,7 @@ from scipy import stats
 
 import bayeslmm as bl
 from bayeslmm import partition
+from bayeslmm.importance import Mixture, importance_sample
 from bayeslmm.shares import Target, barycentric, chebyshev_extrema, posterior_draws, to_shares
 
 
@@ -234,14 +235,17 @@ def test_without_information_the_posterior_is_the_prior():
 
     prior = bl.priors.as_share_prior(bl.priors.Dirichlet(2.0, residual=3), ["a", "b", "c"])
     target = Target(Silent(), prior.log_density)
-    from bayeslmm.shares import importance_sample
-
     sample = importance_sample(
-        target, np.zeros(3), np.eye(3), 4000, np.random.default_rng(1), progress=False
+        target.evaluate,
+        Mixture(np.ones(1), np.zeros((1, 3)), np.eye(3)[None]),
+        np.random.default_rng(1),
+        ess=100,
+        batch=800,
+        least=4000,
     )
-    assert sample.log_marginal == pytest.approx(0, abs=0.05)
+    assert sample.log_integral == pytest.approx(0, abs=0.05)
     w = sample.weights
-    np.testing.assert_allclose(w @ to_shares(sample.x), np.array([2, 2, 2, 3]) / 9, atol=0.01)
+    np.testing.assert_allclose(w @ to_shares(sample.points), np.array([2, 2, 2, 3]) / 9, atol=0.01)
 
 
 @pytest.mark.algebra
@@ -533,7 +537,7 @@ def test_warnings(pair):
 
 
 def test_bad_weights_lead_to_chains(triple, monkeypatch):
-    monkeypatch.setattr("bayeslmm.shares.GOOD_K", -9.0)
+    monkeypatch.setattr("bayeslmm.importance.LARGEST_K", -9.0)
     tree = triple.posterior(2000, seed=4, evaluations=150)
     assert tree.attrs["method"] == "Metropolis"
     assert tree.attrs["evaluations"] > 2000

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from bayeslmm.ascertainment import Pcgc, pcgc
     from bayeslmm.association import lambda_gc, scan
     from bayeslmm.basis import Eigenbasis, eigenbasis, load_eigenbasis
-    from bayeslmm.block_basis import BlockBasis
     from bayeslmm.bivariate import BivariateLMM
+    from bayeslmm.block_basis import BlockBasis
     from bayeslmm.calibration import calibrate
     from bayeslmm.checkpoints import checkpoint
     from bayeslmm.comparison import compare
@@ -54,8 +54,8 @@ __version__ = "0.1.0"
 # Public names and the module of each, imported on first use: `import bayeslmm` costs nothing.
 # No module may have the name of a function here: importing it would shadow the function.
 _HOME = {
-    "BlockBasis": "block_basis",
     "BivariateLMM": "bivariate",
+    "BlockBasis": "block_basis",
     "Eigenbasis": "basis",
     "FineMap": "finemapping",
     "GRM": "relatedness",
@@ -122,8 +122,8 @@ __all__ = [
     "GRM",
     "LMM",
     "PCA",
-    "BlockBasis",
     "BivariateLMM",
+    "BlockBasis",
     "Eigenbasis",
     "FineMap",
     "Genotypes",

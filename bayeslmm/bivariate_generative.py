@@ -19,7 +19,7 @@ import numpy as np
 
 from bayeslmm.basis import dense_vectors
 from bayeslmm.errors import InputError, listing
-from bayeslmm.generative import ModelData, _h2_variable, _variable, model_data
+from bayeslmm.generative import ModelData, _variable, h2_variable, model_data
 from bayeslmm.priors import CorrelationPrior
 from bayeslmm.snps import selected_snps
 
@@ -71,7 +71,7 @@ def pymc_model(pair: BivariateLMM, form: str, *, priors: Mapping[str, Any]) -> p
         sd_y = {trait: d.sd_y for trait, d in zip(pair.traits, datas, strict=True)}
 
         def h2_of(name: str) -> Any:
-            return _h2_variable(name, h2_prior[name.removeprefix("h2_")])
+            return h2_variable(name, h2_prior[name.removeprefix("h2_")])
 
         def sd_of(name: str) -> Any:
             return pm.HalfStudentT(name, nu=4, sigma=sd_y[name.removeprefix("sd_")])

@@ -20,7 +20,8 @@ from bayeslmm.progress import track
 
 LARGEST_K = 0.7
 _DF = 7.0
-_COMPONENTS = 4
+# Components of a mixture at most, and points that one is fitted to.
+_COMPONENTS, _FITTED = 12, 5000
 _DEFENSIVE = 0.05
 _EM_STEPS = 25
 # Accepted steps of a random walk in a few dimensions.
@@ -356,8 +357,9 @@ def _fit(
     """
     d = points.shape[1]
     components = min(_COMPONENTS, 1 + int(ess / (20 * d)))
-    kept = weights > 1e-12 * weights.max()
-    x, w = points[kept], weights[kept]
+    # Where there are many points, as many by weight do.
+    counts = _systematic(weights, _FITTED, rng) if len(weights) > _FITTED else weights
+    x, w = points[counts > 0], counts[counts > 0] / counts.sum()
     centre = w @ x
     spread = _leaning((x - centre).T @ ((x - centre) * w[:, None]), ess, before)
     means = x[rng.choice(len(x), components, p=w / w.sum())] if components > 1 else centre[None]
@@ -367,7 +369,7 @@ def _fit(
         logs = mixture.log_densities(x)
         share = np.exp(logs - np.logaddexp.reduce(logs, axis=1)[:, None]) * w[:, None]
         mass = share.sum(axis=0)
-        alive = mass > 0.02
+        alive = mass > 0.2 / components
         share, mass = share[:, alive], mass[alive]
         means = (share.T @ x) / mass[:, None]
         centred = x[:, None] - means

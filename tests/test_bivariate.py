@@ -223,7 +223,7 @@ def test_the_posterior_is_the_prior_weighted_by_the_dense_likelihood(lacking):
 
     Within 4 standard errors of both Monte Carlo estimates, of means, squares, and quantiles.
     """
-    n, points = 16, 50_000
+    n, points = 12, 50_000
     K, Y = simulate(n=n, m=8, rg=0.8, seed=8)
     Y = missing(Y, *lacking)
     pair = bl.BivariateLMM(Y, kernel=K, samples="all")
@@ -231,7 +231,7 @@ def test_the_posterior_is_the_prior_weighted_by_the_dense_likelihood(lacking):
     theta = np.column_stack(
         [rng.uniform(size=(points, 2)), rng.uniform(-1, 1, size=(points, 2)), np.zeros(points)]
     )
-    log_ratio = stats.t(4, scale=1.3)
+    log_ratio = stats.t(4, scale=0.7)
     theta[:, 4] = log_ratio.rvs(points, random_state=rng)
     K = (pair.basis.vectors * pair.basis.values) @ pair.basis.vectors.T / pair.basis.kappa
     here = np.isfinite(Y.T.ravel())

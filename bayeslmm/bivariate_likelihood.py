@@ -497,7 +497,10 @@ class Target:
         d = int(self.free.sum())
         far = np.full(d, np.inf)
         mode = newton.maximise(self.log_density, self.coordinates(theta), -far, far, tolerance=1e-3)
-        spread = np.linalg.inv(-mode.hessian)
+        # On a ridge the curvature need not be that of a maximum: no direction gets wider than
+        # twice the prior, which is standard normal in these coordinates.
+        curvature, directions = np.linalg.eigh(-mode.hessian)
+        spread = (directions / np.maximum(curvature, 0.25)) @ directions.T
         L = np.linalg.cholesky(spread)
         limited = self.free[: len(THETA) - 1].sum()
         wide = np.append(np.full(limited, 1.3), 4 * np.sqrt(spread[-1, -1]))

@@ -54,3 +54,13 @@ def test_code_of_the_first_pages_runs(name, tmp_path, monkeypatch):
         exec(compile(block, f"{name}.md", "exec"), names)
         plt.close("all")
     assert names["lmm"].formula == "cd8 ~ sex"
+
+
+def test_every_module_is_in_the_architecture():
+    text = (DOCS / "architecture.md").read_text()
+    modules = {path.stem for path in (ROOT / "bayeslmm").glob("[a-z]*.py")}
+    modules = {name for name in modules if not name.startswith("commands_")}
+    assert {name for name in modules if f"`{name}`" not in text} == set()
+    named = set(re.findall(r"^\| (.*?) \|", text, re.MULTILINE))
+    listed = {name for cell in named for name in re.findall(r"`([a-z]\w+)`", cell)}
+    assert listed - modules == set()

@@ -223,7 +223,7 @@ def _lines(
 ) -> list[str]:
     """What was found for a trait, in words and a table."""
     attrs = tree.attrs
-    rows = [["", "share", "95% interval", "REML", "p (LRT)", "enrichment", "P(> 1)"]]
+    rows = [["", "share", "95% interval", "REML", "p (LRT)", "enrichment", "P(> 1)", "prior"]]
     for row in table.itertuples():
         known = enriched is not None and row.component in enriched.index
         found = enriched.loc[row.component] if enriched is not None and known else None
@@ -236,6 +236,7 @@ def _lines(
                 "" if np.isnan(row.p_lrt) else f"{row.p_lrt:.1e}",
                 "" if found is None else f"{found.enrichment:.2f}",
                 "" if found is None else f"{found.p_enriched:.3f}",
+                "" if found is None else f"{found.prior_p_enriched:.3f}",
             ]
         )
     h2 = tree["posterior"]["h2"].to_numpy()

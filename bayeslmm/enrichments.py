@@ -86,8 +86,11 @@ def enrichment(model: PartitionedLMM, tree: xr.DataTree, *, prob: float = 0.95) 
         the genotypes' variance: by the traces of the kernels; NaN where annotations overlap);
         h2, h2_sd, h2_low, h2_high (heritability of the annotation's variants); share_h2,
         share_h2_sd, share_h2_low, share_h2_high; enrichment, its sd, low, high (means over
-        draws); p_enriched, the posterior probability of an enrichment above 1; and
-        enrichment_variance, over share_variance instead. attrs: overlapping, prob.
+        draws); p_enriched, the posterior probability of an enrichment above 1; what the prior
+        alone has for both, prior_enrichment and prior_p_enriched (NaN if it is a user's
+        function); bf_enriched, the Bayes factor for an enrichment above 1: posterior odds over
+        prior odds, infinite if all draws are above (NaN if the prior allows nothing else); and
+        enrichment_variance, over share_variance instead. attrs: overlapping, prob, n_variants.
 
     Raises
     ------
@@ -110,6 +113,7 @@ def enrichment(model: PartitionedLMM, tree: xr.DataTree, *, prob: float = 0.95) 
     overlapping = bool((shared.to_numpy() - np.diag(np.diagonal(shared))).any())
     variance = sizes * model.kappa[names].to_numpy()
     shares = h2 / draws.sum(axis=1, keepdims=True)
+    prior_mean, prior_p = _prior(tree, columns, to_annotations, sizes / m, overlapping)
     rows = {}
     for k, name in enumerate(names):
         expected = sizes[k] / m
@@ -123,11 +127,46 @@ def enrichment(model: PartitionedLMM, tree: xr.DataTree, *, prob: float = 0.95) 
         row |= _summary("share_h2", shares[:, k], prob)
         row |= _summary("enrichment", shares[:, k] / expected, prob)
         row["p_enriched"] = float((shares[:, k] > expected).mean())
+        row["prior_enrichment"] = float(prior_mean[k])
+        row["prior_p_enriched"] = float(prior_p[k])
+        row["bf_enriched"] = _bayes_factor(row["p_enriched"], row["prior_p_enriched"])
         row["enrichment_variance"] = float(shares[:, k].mean() / by_variance)
         rows[name] = row
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("annotation")
     table.attrs |= {"overlapping": overlapping, "prob": prob, "n_variants": m}
     return table
+
+
+def _prior(
+    tree: xr.DataTree,
+    columns: list[int],
+    to_annotations: np.ndarray,
+    expected: np.ndarray,
+    overlapping: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the prior enrichment of each annotation, and its probability of being above 1.
+
+    The split of the variants' heritability is Dirichlet, so that of one kernel has a beta
+    distribution; sums of several, where annotations overlap, are simulated.
+    """
+    from scipy.stats import beta
+
+    known = tree.attrs.get("split_concentration")
+    if known is None:
+        return np.full(len(expected), np.nan), np.full(len(expected), np.nan)
+    alpha = np.atleast_1d(np.asarray(known, dtype=float))[columns]
+    mean = (alpha / alpha.sum()) @ to_annotations / expected
+    if not overlapping:
+        return mean, beta.sf(expected, alpha, alpha.sum() - alpha)
+    split = np.random.default_rng(0).dirichlet(alpha, size=100_000)
+    return mean, (split @ to_annotations > expected).mean(axis=0)
+
+
+def _bayes_factor(p: float, prior: float) -> float:
+    """Posterior odds over prior odds; NaN where the prior is certain, or not known."""
+    if not 0 < prior < 1:
+        return np.nan
+    return np.inf if p == 1 else p / (1 - p) * (1 - prior) / prior
 
 
 def _summary(name: str, draws: np.ndarray, prob: float) -> dict[str, float]:

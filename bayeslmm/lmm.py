@@ -146,7 +146,8 @@ class LMM:
         What a missing covariate does.
     kernels : mapping of str to kernel, optional
         Several kernels by name, instead of `kernel`: makes a `PartitionedLMM`, the model of as
-        many variance components, and takes its options.
+        many variance components, and takes its options (`prior` in place of `h2_prior`). A type
+        checker takes the result for an `LMM`: typed code calls `PartitionedLMM` itself.
     pcs : PCA or DataFrame, optional
         What ``pcs(k)`` in the formula means, as in ``"cd8 ~ sex + pcs(10)"``: a `PCA`, or
         a table with the columns PC1, PC2, ... by sample id. By default the components of
@@ -208,8 +209,8 @@ class LMM:
         h2_prior: Any = "uniform",
         id: str | None = None,
         missing: Literal["error", "drop"] = "error",
-        kernels: None = None,
-        prior: None = None,
+        kernels: Mapping[str, Kernel] | None = None,
+        prior: Any = None,
         pcs: PCA | pd.DataFrame | None = None,
     ) -> None:
         if prior is not None:

@@ -24,6 +24,7 @@ from bayeslmm.basis import Eigenbasis
 from bayeslmm.components import Components, Optimum, maximise, mixture_p_value, threads
 from bayeslmm.errors import InputError, listing
 from bayeslmm.lmm import LMM, Kernel
+from bayeslmm.phenotypes import pcs_asked
 from bayeslmm.priors import SharePrior, as_share_prior
 from bayeslmm.provenance import provenance
 from bayeslmm.relatedness import GRM, as_grm
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayeslmm.shares import Method
+    from bayeslmm.structure import PCA
 
 RESIDUAL = "residual"
 # Share of a kernel's deviation from the identity that the others explain: a warning, an error.
@@ -115,7 +117,8 @@ class PartitionedFit:
 class PartitionedLMM:
     """A linear mixed model of several kernels: y = C b + sum_k u_k + e, u_k ~ N(0, s2_k K_k).
 
-    ``bl.LMM(..., kernels={...})`` makes one. A specification like `LMM`: nothing is computed
+    ``bl.LMM(..., kernels={...})`` makes one, as this class itself does with the same arguments
+    (type checkers know the result only then). A specification like `LMM`: nothing is computed
     until a method is called; what methods share is computed once.
 
     Parameters
@@ -133,6 +136,8 @@ class PartitionedLMM:
         `bayeslmm.priors.as_share_prior`.
     id, missing
         As for `LMM`.
+    pcs : PCA or DataFrame, optional
+        What ``pcs(k)`` in the formula means, as for `LMM`; needed for it with several kernels.
 
     Attributes
     ----------
@@ -175,8 +180,15 @@ class PartitionedLMM:
         prior: Any = "uniform",
         id: str | None = None,
         missing: Literal["error", "drop"] = "error",
+        pcs: PCA | pd.DataFrame | None = None,
     ) -> None:
         self._grms = _as_grms(kernels)
+        asked = pcs_asked(formula) if isinstance(formula, str) else 0
+        if asked and pcs is None and len(self._grms) > 1:
+            raise InputError(
+                f"pcs({asked}): of which of the kernels {listing(self._grms)}? Say so: "
+                f"pcs=bl.pca(genotypes, {asked}), or that of a basis."
+            )
         self.kernels: tuple[str, ...] = tuple(self._grms)
         self.genetic = np.array([bool(K.info.get("genetic", True)) for K in self._grms.values()])
         self.prior: SharePrior = as_share_prior(prior, self.kernels)
@@ -192,7 +204,7 @@ class PartitionedLMM:
             )
         shared = first if len(common) == len(first.samples) else first.subset(common)
         # One kernel's model: its formula, covariates and account of samples are ours.
-        self._aligned = LMM(formula, data, shared, id=id, missing=missing)
+        self._aligned = LMM(formula, data, shared, id=id, missing=missing, pcs=pcs)
         self.formula = self._aligned.formula
 
     # -- what it is ---------------------------------------------------------------------------
@@ -546,6 +558,7 @@ class PartitionedLMM:
             "genetic": [name for name, yes in zip(self.kernels, self.genetic, strict=True) if yes],
             "kappa": self.parts.kappa.tolist(),
             "share_prior": repr(chosen),
+            **({} if chosen.split is None else {"split_concentration": chosen.split.tolist()}),
             "s2_prior": "1/s2",
             "seed": int(seed) if isinstance(seed, int | np.integer) else "a caller's Generator",
         }

@@ -268,11 +268,15 @@ class SharePrior:
         How it is written in results.
     concentration : ndarray, shape (K + 1,), or None
         That of a Dirichlet, for samplers that know it by name.
+    split : ndarray, shape (K,), or None
+        How the sum of the kernels' shares is split: the concentrations of a Dirichlet. None for
+        a user's function, of which it is not known.
     """
 
     log_density: Callable[[np.ndarray], np.ndarray]
     name: str
     concentration: np.ndarray | None = None
+    split: np.ndarray | None = None
 
     def __repr__(self) -> str:
         return self.name
@@ -302,7 +306,7 @@ def as_share_prior(prior: Any, kernels: Sequence[str]) -> SharePrior:
         alpha = np.append(each, prior.residual)
         log_density = _log_dirichlet(alpha)
         numbers = ", ".join(f"{a:g}" for a in alpha)
-        return SharePrior(log_density, f"Dirichlet({numbers})", alpha)
+        return SharePrior(log_density, f"Dirichlet({numbers})", alpha, each)
     if isinstance(prior, HeritabilitySplit):
         each = _concentrations(prior.concentration, kernels)
         split, total = _log_dirichlet(each), prior.total
@@ -315,7 +319,8 @@ def as_share_prior(prior: Any, kernels: Sequence[str]) -> SharePrior:
         numbers = ", ".join(f"{a:g}" for a in each)
         name = f"sum {total!r}, split Dirichlet({numbers})"
         alone = K == 1 and total.parameters is not None
-        return SharePrior(log_density, name, np.array(total.parameters) if alone else None)
+        concentration = np.array(total.parameters) if alone else None
+        return SharePrior(log_density, name, concentration, each)
     if callable(prior):
         function = prior
 

@@ -12,12 +12,19 @@ Chebyshev nodes of r, whose number is doubled until half of them predict the oth
 error falls geometrically, so that of all of them is about 0.001. Everything else is exact, and
 draws are independent.
 
-**Importance sampling** (three kernels and more). The log-ratios x_k = log(h_k / h_e) range over
-all of R^K and x is nearly normal there. `bayeslmm.importance` draws from a Student-t around the
-mode, with the inverse average information as its scale, and adapts it to the weighted draws. The
-shape k of the largest weights is the diagnostic: up to 0.7 the estimates can be trusted. What
-comes back are draws resampled by weight; how many independent draws they are worth, their
-effective sample size, is told with k.
+**Importance sampling** (three kernels and more). Coordinates x in R^K are chosen such that the
+uniform distribution of the shares is the standard normal one of x: breaking a stick, first into
+the residual and the rest, then the rest kernel by kernel, gives pieces with Beta(1, j)
+distributions, and x_k are the normal quantiles of these,
+
+    h2 = sum h_k = Phi(x_1)^(1/K),   1 - h_k / (h_k + .. + h_K) = Phi(-x_(k+1))^(1/(K-k)).
+
+A posterior that leans on a boundary, a share near 0, is no further from normal there than the
+prior is (in log-ratios it would have an exponential tail on one side). `bayeslmm.importance` draws
+from a Student-t around the mode, with the inverse average information as its scale, and adapts it
+to the weighted draws. The shape k of the largest weights is the diagnostic: up to 0.7 the
+estimates can be trusted. What comes back are draws resampled by weight; how many independent
+draws they are worth, their effective sample size, is told with k.
 
 **Markov chains** (if k stays above 0.7). Metropolis on x, from where importance sampling has
 come; r-hat and effective sample size are told.
@@ -28,7 +35,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import pi
+from math import lgamma, log, pi
 from typing import Any, Literal
 
 import numpy as np
@@ -51,7 +58,7 @@ FEWEST = 150
 
 @dataclass(frozen=True)
 class Target:
-    """The posterior of the shares in log-ratio coordinates.
+    """The posterior of the shares, in coordinates x that range over all of R^K.
 
     Attributes
     ----------
@@ -74,7 +81,9 @@ class Target:
         shares = to_shares(x)
         inside = (shares > 1e-300).all(axis=1) & (shares[:, -1] >= SMALLEST_RESIDUAL)
         out = np.full(len(x), -np.inf)
-        out[inside] = self.log_prior(shares[inside]) + np.log(shares[inside]).sum(axis=1)
+        # The uniform density K! of the shares is the standard normal one of x.
+        out[inside] = self.log_prior(shares[inside]) - lgamma(self.dim + 1)
+        out[inside] -= 0.5 * (np.square(x[inside]).sum(axis=1) + self.dim * log(2 * pi))
         return out
 
     def evaluate(
@@ -120,15 +129,32 @@ class Draws:
 
 
 def to_shares(x: np.ndarray) -> np.ndarray:
-    """Shares (..., K + 1) from log-ratios to the residual (..., K)."""
-    full = np.concatenate([x, np.zeros((*x.shape[:-1], 1))], axis=-1)
-    full = np.exp(full - full.max(axis=-1, keepdims=True))
-    return full / full.sum(axis=-1, keepdims=True)
+    """Shares (..., K + 1), the residual's last, at coordinates (..., K)."""
+    from scipy.special import log_ndtr
+
+    K = x.shape[-1]
+    shares = np.empty((*x.shape[:-1], K + 1))
+    log_left = log_ndtr(x[..., 0]) / K
+    shares[..., K] = -np.expm1(log_left)
+    for k in range(K - 1):
+        log_kept = log_ndtr(-x[..., k + 1]) / (K - 1 - k)
+        shares[..., k] = -np.expm1(log_kept) * np.exp(log_left)
+        log_left = log_left + log_kept
+    shares[..., K - 1] = np.exp(log_left)
+    return shares
 
 
-def to_log_ratios(shares: np.ndarray) -> np.ndarray:
+def to_coordinates(shares: np.ndarray) -> np.ndarray:
     """The way back, from shares above 0."""
-    return np.log(shares[..., :-1]) - np.log(shares[..., -1:])
+    from scipy.special import ndtri_exp
+
+    K = shares.shape[-1] - 1
+    x = np.empty((*shares.shape[:-1], K))
+    x[..., 0] = ndtri_exp(K * np.log1p(-shares[..., K]))
+    for k in range(K - 1):
+        kept = shares[..., k + 1 : K].sum(axis=-1)
+        x[..., k + 1] = -ndtri_exp((K - 1 - k) * -np.log1p(shares[..., k] / kept))
+    return x
 
 
 def posterior_draws(
@@ -232,13 +258,13 @@ def posterior_draws(
 
 
 def find_mode(target: Target, start: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """Mode in log-ratios (K,), covariance there (K, K), and the number of evaluations.
+    """Mode in the coordinates (K,), covariance there (K, K), and the number of evaluations.
 
     Scoring: Newton's method with the average information and the prior's own curvature, the
     step halved where it does not climb.
     """
     inside = np.maximum(start, 0.02 / len(start))
-    x = to_log_ratios(inside / inside.sum())
+    x = to_coordinates(inside / inside.sum())
     value, gradient, precision = _climb(target, x)
     spent = 1
     for _ in range(40):
@@ -266,17 +292,16 @@ def _climb(target: Target, x: np.ndarray) -> tuple[float, np.ndarray, np.ndarray
     at = target.components.factor(shares)
     assert at is not None
     slope, AI = at.share_derivatives()
-    h = shares[:-1]
-    J = np.diag(h) - np.outer(h, h)
-    around = _stencil(len(x))
-    values = target.log_jacobian_and_prior(x + around)
     K = len(x)
+    around = x + _stencil(K)
+    values, moved = target.log_jacobian_and_prior(around), to_shares(around)[:, :K]
+    J = (moved[:K] - moved[K : 2 * K]) / (2 * _STEP)
     ahead, behind, middle = values[:K], values[K : 2 * K], values[2 * K]
     prior_slope = (ahead - behind) / (2 * _STEP)
     # Of the prior only the curvature along the axes counts, and only where it is concave.
     bend = np.maximum((2 * middle - ahead - behind) / _STEP**2, 1e-3)
     value = target.components.integrated(at.logdet, at.Q) + middle
-    return float(value), J @ slope + prior_slope, J @ AI @ J + np.diag(bend)
+    return float(value), J @ slope + prior_slope, J @ AI @ J.T + np.diag(bend)
 
 
 _STEP = 1e-4
@@ -286,7 +311,7 @@ def _stencil(K: int) -> np.ndarray:
     return np.concatenate([_STEP * np.eye(K), -_STEP * np.eye(K), np.zeros((1, K))])
 
 
-# -- draws from points in log-ratios ---------------------------------------------------------------
+# -- draws from points in coordinates --------------------------------------------------------------
 
 
 def _collect(x: np.ndarray, extras: np.ndarray, c: int, account: dict[str, Any]) -> Draws:

@@ -9,8 +9,17 @@ from scipy import stats
 
 import bayeslmm as bl
 from bayeslmm import partition
+from bayeslmm.components import Evaluation
 from bayeslmm.importance import Mixture, importance_sample
-from bayeslmm.shares import Target, barycentric, chebyshev_extrema, posterior_draws, to_shares
+from bayeslmm.shares import (
+    Target,
+    barycentric,
+    chebyshev_extrema,
+    find_mode,
+    posterior_draws,
+    to_coordinates,
+    to_shares,
+)
 
 
 def cohort(n, sizes, shares, seed, c=1):
@@ -91,12 +100,12 @@ def test_two_kernels_equal_gemma(odd_and_even, golden):
 
 @pytest.mark.golden
 def test_posterior_is_near_gemma_under_flat_priors(odd_and_even, golden):
-    tree = odd_and_even.posterior(2000, method="importance", evaluations=150, seed=1)
+    tree = odd_and_even.posterior(2000, method="importance", evaluations=300, seed=1)
     mean, sd = moments(tree)
     gemma, se = printed(golden, "pve estimates"), printed(golden, "se(pve)")
     assert (np.abs(mean - gemma) < 0.3 * sd).all()
     np.testing.assert_allclose(sd, se, rtol=0.15)
-    assert tree.attrs["ess"] > 110
+    assert tree.attrs["ess"] > 220
     assert tree.attrs["pareto_k"] < 0.5
 
 
@@ -210,6 +219,48 @@ def test_three_kernels_by_importance_by_chains_and_brute_force(triple):
 
 
 @pytest.mark.algebra
+@pytest.mark.parametrize("K", [1, 2, 5])
+def test_uniform_shares_are_normal_coordinates(K):
+    rng = np.random.default_rng(K)
+    shares = rng.dirichlet(np.ones(K + 1), size=2000)
+    x = to_coordinates(shares)
+    np.testing.assert_allclose(to_shares(x), shares, rtol=1e-9)
+    for column in x.T:
+        assert stats.kstest(column, "norm").pvalue > 1e-3
+    correlations = np.corrcoef(x.T)[np.triu_indices(K, 1)] if K > 1 else np.zeros(0)
+    assert (np.abs(correlations) < 4 / np.sqrt(2000)).all()
+    # Far out no share is lost: they are positive and sum to 1.
+    far = to_shares(np.array([[-8.0] * K, [8.0] * K]))
+    assert (far > 0).all()
+    np.testing.assert_allclose(far.sum(axis=1), 1, rtol=1e-15)
+    # The density of x is that of the shares times the volume of its map, by differences.
+    flat = bl.priors.as_share_prior("uniform", [f"{k}" for k in range(K)])
+    target = Target(Silent(K), flat.log_density)
+    at, step = rng.normal(size=K), 1e-5
+    moved = [to_shares(at + s * step * np.eye(K))[:, :K] for s in (1, -1)]
+    volume = np.linalg.slogdet((moved[0] - moved[1]) / (2 * step))[1]
+    expected = flat.log_density(to_shares(at)[None])[0] + volume
+    assert target.log_jacobian_and_prior(at[None])[0] == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.algebra
+def test_the_mode_is_one(triple):
+    """No point nearby is higher, on a boundary of REML and inside; and the curvature is close."""
+    target = Target(triple.parts, triple.prior.log_density)
+    start = triple.reml().components.h2.to_numpy()
+    assert (start == 0).any()
+    mode, covariance, _ = find_mode(target, start)
+    rng = np.random.default_rng(3)
+    steps = rng.normal(size=(60, 3)) @ np.linalg.cholesky(covariance).T
+    top = target.evaluate(mode[None])[0][0]
+    near = target.evaluate(mode + 0.1 * steps)[0]
+    # At the mode within a gain of 1e-4, which is where the search ends.
+    assert (near < top + 1e-4).all()
+    again = find_mode(target, np.full(4, 0.25))[0]
+    np.testing.assert_allclose(again, mode, atol=0.05)
+
+
+@pytest.mark.algebra
 def test_interpolation_of_ratios():
     x = np.linspace(0.1, 0.7, 50)
     nodes = chebyshev_extrema(0.1, 0.7, 16)
@@ -221,20 +272,23 @@ def test_interpolation_of_ratios():
 # -- priors ----------------------------------------------------------------------------------------
 
 
+class Silent:
+    """A likelihood that is the same everywhere."""
+
+    df, c = 3, 0
+
+    def __init__(self, K):
+        self.kappa = np.ones(K)
+
+    def evaluate(self, shares):
+        return Evaluation(0.0, 1.0, np.zeros(0), np.zeros((0, 0)))
+
+
 @pytest.mark.algebra
 def test_without_information_the_posterior_is_the_prior():
     """Kernels and phenotype of three contrasts tell next to nothing."""
-
-    class Silent:
-        df, kappa, c = 3, np.ones(3), 0
-
-        def evaluate(self, shares):
-            from bayeslmm.components import Evaluation
-
-            return Evaluation(0.0, 1.0, np.zeros(0), np.zeros((0, 0)))
-
     prior = bl.priors.as_share_prior(bl.priors.Dirichlet(2.0, residual=3), ["a", "b", "c"])
-    target = Target(Silent(), prior.log_density)
+    target = Target(Silent(3), prior.log_density)
     sample = importance_sample(
         target.evaluate,
         Mixture(np.ones(1), np.zeros((1, 3)), np.eye(3)[None]),
@@ -358,7 +412,7 @@ def test_chromosome_17_is_enriched(mice):
     by = {"chr17": (g.variants.chrom == "17").to_numpy()}
     kernels = bl.partition_grms(g, by, scale="centered")
     model = bl.LMM("cd8 ~ 1", mice.phenotypes, kernels=kernels)
-    tree = model.posterior(4000, method="importance", evaluations=150, seed=1)
+    tree = model.posterior(4000, method="importance", evaluations=300, seed=1)
     table = model.enrichment(tree)
     assert table.n_variants.to_dict() == {"chr17": 438, "rest": 10_330}
     assert table.h2["chr17"] == pytest.approx(0.235, abs=0.012)
@@ -391,6 +445,10 @@ def test_enrichment_of_known_draws():
     assert table.enrichment["few"] == pytest.approx((few / total / 0.2).mean())
     assert table.enrichment["all"] == pytest.approx(1)
     assert table.p_enriched["few"] == 1  # it cannot be depleted in this model
+    assert table.prior_p_enriched["few"] == 1
+    assert np.isnan(table.bf_enriched["few"])
+    # Half of the heritability is that of "few", and a fifth of the other half.
+    assert table.prior_enrichment["few"] == pytest.approx(0.6 / 0.2)
     assert np.isnan(table.share_variance["few"])
     with pytest.raises(bl.InputError, match="not of a model with the kernels 'all', 'few'"):
         model.enrichment(bl.LMM(y, kernels={"a": kernels["all"]}).posterior(40, seed=1))
@@ -398,6 +456,29 @@ def test_enrichment_of_known_draws():
     shared = bl.LMM(y, kernels={"g": kernels["all"], "home": home})
     with pytest.raises(bl.InputError, match="only 1 knows its number of variants"):
         shared.enrichment(seed=1)
+
+
+@pytest.mark.algebra
+def test_enrichment_is_seen_beside_its_prior(pair):
+    """The prior's mean and probability of enrichment, against draws of the prior."""
+    rng = np.random.default_rng(2)
+    concentrations = {"set0": 2.0, "set1": 0.5}
+    for prior, alpha in [
+        ("uniform", (1, 1, 1)),
+        (bl.priors.Dirichlet(concentrations, 3), (2, 0.5, 3)),
+        (bl.priors.HeritabilitySplit("uniform", concentrations), (2, 0.5, 3)),
+    ]:
+        tree = pair.posterior(400, prior=prior, seed=1)
+        drawn = rng.dirichlet(alpha, size=40_000)[:, :2]
+        fold = drawn[:, 0] / drawn.sum(axis=1) / (60 / 210)
+        row = pair.enrichment(tree).loc["set0"]
+        assert row.prior_enrichment == pytest.approx(fold.mean(), abs=4 * fold.std() / 200)
+        assert row.prior_p_enriched == pytest.approx((fold > 1).mean(), abs=0.01)
+        odds = row.p_enriched / (1 - row.p_enriched)
+        prior_odds = row.prior_p_enriched / (1 - row.prior_p_enriched)
+        assert row.bf_enriched == pytest.approx(odds / prior_odds)
+    mine = pair.posterior(400, prior=lambda shares: np.ones(len(shares)), seed=1)
+    assert pair.enrichment(mine).filter(regex="prior|bf").isna().all(axis=None)
 
 
 @pytest.mark.calibration
@@ -409,7 +490,8 @@ def test_enrichment_is_found_and_not_invented():
         for name, shares in (("tenfold", (0.3, 0.3)), ("null", (0.03, 0.57))):
             table, kernels = cohort(300, (20, 380), shares, 100 + seed)
             model = bl.LMM("y ~ 1", table, kernels=kernels)
-            inside[name].append(model.enrichment(model.posterior(1000, seed=seed)).loc["set0"])
+            tree = model.posterior(1000, method="importance", evaluations=300, seed=seed)
+            inside[name].append(model.enrichment(tree).loc["set0"])
     tenfold, null = (pd.DataFrame(rows) for rows in inside.values())
     assert tenfold.enrichment.mean() == pytest.approx(10, abs=1.5)
     covered = (tenfold.enrichment_low < 10) & (tenfold.enrichment_high > 10)
@@ -467,6 +549,23 @@ def test_likelihood_ratio_tests(triple):
         triple.lrt(["set9"])
 
 
+def test_components_join_several_kernels_when_it_is_said_whose(pair):
+    table = pair.C.assign(y=pair.y)
+    scores = bl.pca(bl.eigenbasis(pair.grms["set1"]), 2)
+    model = bl.LMM("y ~ age + pcs(2)", table, kernels=pair.grms, pcs=scores)
+    assert list(model.C.columns) == ["Intercept", "age", "PC1", "PC2"]
+    one = bl.LMM("y ~ age + pcs(2)", table, kernels={"set1": pair.grms["set1"]})
+    np.testing.assert_allclose(np.abs(model.C.PC1), np.abs(one.C.PC1), atol=1e-8)
+
+
+def test_copies_are_the_same_model(pair):
+    from copy import copy, deepcopy
+
+    for again in (copy(pair), deepcopy(pair)):
+        assert type(again) is bl.PartitionedLMM
+        assert again.reml().loglik == pair.reml().loglik
+
+
 def test_kernels_that_are_not_genetic_are_no_heritability():
     table, kernels = cohort(80, (100, 20), (0.4, 0.0), 4)
     home = bl.kernels.household(pd.Series(np.arange(80) // 4, table.index))
@@ -504,6 +603,8 @@ def test_messages(pair):
             bl.LMM("y ~ 1", table, kernels=kernels).reml()
     with pytest.raises(bl.InputError, match="Give either kernel or kernels"):
         bl.LMM("y ~ 1", table, kernel=K, kernels={"a": K})
+    with pytest.raises(bl.InputError, match=r"pcs\(2\): of which of the kernels 'a', 'b'\?"):
+        bl.LMM("y ~ pcs(2)", table, kernels={"a": K, "b": pair.grms["set1"]})
     with pytest.raises(bl.InputError, match=r"prior=bl.priors.Dirichlet"):
         bl.LMM("y ~ 1", table, kernels={"a": K}, h2_prior="uniform")
     with pytest.raises(bl.InputError, match="that of one kernel is h2_prior="):

@@ -377,7 +377,12 @@ class LiabilityLMM:
         groups: dict[str, xr.Dataset] = {
             "/": xr.Dataset(attrs=attrs),
             "posterior": xr.Dataset({"h2": (lead, found.h2)} | effects(found.b), coords, attrs),
-            "sample_stats": xr.Dataset(attrs={"accepted_probit_proposals": found.accepted}),
+            "sample_stats": xr.Dataset(
+                attrs={
+                    "accepted_probit_proposals": found.accepted,
+                    "accepted_guided_proposals": found.moved,
+                }
+            ),
             **self.observed._data_groups(),
         }
         groups["observed_data"] = groups["observed_data"].assign(y=("sample", self.y))

@@ -74,6 +74,27 @@ def test_truncated_normals_are_right_in_the_tail() -> None:
         assert draws.std() == pytest.approx(expected.std(), rel=0.05)
 
 
+def test_h2_is_drawn_by_inversion() -> None:
+    """The quantiles of a normal logit h2 and of one near the end, to 1e-4 standard deviations."""
+    from scipy.stats import norm
+
+    from bayeslmm.liability_gibbs import Nodes
+
+    s = np.linspace(0.5, 1.5, 5)
+    problem = Problem(np.eye(5), s, np.ones(5), np.zeros((5, 0)), np.zeros(0), np.zeros_like)
+    nodes = Nodes(problem)
+    p = np.array([0.001, 0.1, 0.5, 0.9, 0.999])
+
+    class Fixed:
+        def random(self, size: int) -> np.ndarray:
+            return p
+
+    for mean, sd in ((0.3, 0.4), (-2.0, 1.3)):
+        log_density = norm.logpdf(nodes.logit, mean, sd)[:, None].repeat(5, axis=1)
+        drawn = nodes.draw(log_density, Fixed())  # type: ignore[arg-type]
+        np.testing.assert_allclose((drawn - mean) / sd, norm.ppf(p), atol=1e-4)
+
+
 def test_sampler_is_calibrated() -> None:
     """Simulation-based calibration in a short form; docs/scripts/liability.py has the long one."""
     model = bl.LiabilityLMM(simulated(sibs(10), 0.5, 1)[0], kernel=sibs(10), b_sd=1.0)

@@ -1,7 +1,7 @@
 """The liability model and PCGC against the truth: what docs/binary-traits.md reports.
 
-    python docs/scripts/liability.py calibration     # SBC: 400 data sets, 3 minutes
-    python docs/scripts/liability.py ascertainment   # 4 designs, 8 replicates of 400 people
+    python docs/scripts/liability.py calibration     # SBC: 200 data sets, a minute
+    python docs/scripts/liability.py ascertainment   # 80 samples of 300, a minute
     python docs/scripts/liability.py reliability     # risks of new samples, 1 minute
     python docs/scripts/liability.py nuts            # beside NUTS on the PyMC form, n = 200
 
@@ -21,7 +21,6 @@ import pandas as pd
 import bayeslmm as bl
 from bayeslmm import plots
 from bayeslmm.calibration import reliability_table
-from bayeslmm.heritability import liability_factor
 
 FIGURES = Path(__file__).parents[1] / "figures"
 
@@ -52,7 +51,7 @@ def case_control_sample(
     return Z @ Z.T / m, case
 
 
-def calibration(replicates: int = 400) -> None:
+def calibration(replicates: int = 200) -> None:
     """Ranks of the truth on 15 families of four, with a covariate."""
     rng = np.random.default_rng(1)
     K = sibs(15)
@@ -62,36 +61,35 @@ def calibration(replicates: int = 400) -> None:
     check.plot().figure.savefig(FIGURES / "calibration_liability.png", dpi=110)
 
 
-def ascertainment(replicates: int = 8, n: int = 400, m: int = 800) -> None:
-    """Estimates of h2 under case-control sampling, by four methods."""
+def ascertainment(replicates: int = 20, n: int = 300, m: int = 300) -> None:
+    """Estimates of h2 under case-control sampling, by three methods, against the truth."""
     rng = np.random.default_rng(1)
-    rows = []
-    for prevalence in (0.01, 0.1):
-        for h2 in (0.2, 0.5):
-            for _ in range(replicates):
-                K, case = case_control_sample(n, m, h2, prevalence, rng)
-                model = bl.LiabilityLMM(case, kernel=K, prevalence=prevalence)
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    draws = model.sample(draws=150, tune=100, seed=1, latent=0)
-                observed = model.observed.h2_posterior().mean
-                fit = model.pcgc()
-                rows.append(
-                    {
-                        "prevalence": prevalence,
-                        "h2": h2,
-                        "observed": observed,
-                        "transformed": observed * liability_factor(prevalence, 0.5),
-                        "liability": float(draws["posterior"]["h2"].mean()),
-                        "pcgc": fit.h2,
-                        "se": fit.se,
-                        "covered": float(fit.low <= h2 <= fit.high),
-                    }
-                )
+    rows, inside = [], []
+    designs = [(prevalence, h2) for prevalence in (0.01, 0.1) for h2 in (0.2, 0.5)]
+    for prevalence, h2 in replicates * designs:
+        K, case = case_control_sample(n, m, h2, prevalence, rng)
+        model = bl.LiabilityLMM(case, kernel=K, prevalence=prevalence)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            draws = model.sample(draws=150, tune=100, seed=1, latent=0, progress=False)
+        scales = model.scales(draws).drop("observed")
+        rows.append({"prevalence": prevalence, "h2": h2} | scales["mean"].to_dict())
+        inside.append((scales.low <= h2) & (h2 <= scales.high))
+        print(prevalence, h2, scales["mean"].round(3).to_dict(), file=sys.stderr, flush=True)
     table = pd.DataFrame(rows)
-    grouped = table.groupby(["prevalence", "h2"])
-    print(grouped.mean().round(3).to_string())
-    print(grouped[["observed", "transformed", "liability", "pcgc"]].std().round(3).to_string())
+    for (prevalence, h2), own in table.groupby(["prevalence", "h2"]):
+        for method in ("liability", "transformed", "pcgc"):
+            error = own[method] - h2
+            square = error**2
+            rmse = np.sqrt(square.mean())
+            root = np.sqrt(len(own))
+            held = sum(inside[i][method] for i in own.index)
+            print(
+                f"| {100 * prevalence:g}% | {h2:g} | {method} | {own[method].mean():.3f} "
+                f"({error.std() / root:.3f}) | {rmse:.3f} ({square.std() / root / (2 * rmse):.3f}) "
+                f"| {held} of {len(own)} |",
+                flush=True,
+            )
     plots.ascertainment(table).figure.savefig(FIGURES / "ascertainment.png", dpi=110)
 
 
@@ -130,13 +128,11 @@ def nuts() -> None:
     y = u + np.sqrt(0.4) * rng.normal(size=200) > 0.3
     model = bl.LiabilityLMM(y, rng.normal(size=(200, 1)), K)
     start = time.perf_counter()
-    gibbs = model.sample(draws=4000, seed=1)
+    gibbs = model.sample(draws=3000, seed=1)
     middle = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        tree = bl.sample_model(
-            model.pymc_model(), draws=1500, tune=800, chains=4, target_accept=0.9, seed=1
-        )
+        tree = bl.sample_model(model.pymc_model(), draws=700, tune=400, chains=4, seed=1)
     for name, source, seconds in (
         ("Gibbs", gibbs, middle - start),
         ("NUTS", tree, time.perf_counter() - middle),

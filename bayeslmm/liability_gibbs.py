@@ -256,7 +256,8 @@ class _Guide:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """New logit h2 (k,) and z (n, k), and their part of the log acceptance ratio (k,)."""
         k = len(logit)
-        far = _inverse_cdf(*(np.broadcast_to(part, (k, _STEPS + 1)) for part in self.bulk), rng)
+        x, density = (np.broadcast_to(part, (k, _STEPS + 1)) for part in self.bulk)
+        far = _inverse_cdf(x, density, rng)
         near = logit + _NEAR * rng.standard_normal(k)
         jump = rng.random(k) < 0.5
         new = np.where(jump, far, near)

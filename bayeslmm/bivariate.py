@@ -200,10 +200,10 @@ class BivariateLMM:
     >>> import bayeslmm as bl
     >>> rng = np.random.default_rng(1)
     >>> x = rng.integers(0, 3, size=(200, 400))
-    >>> u = (x - x.mean(0)) @ rng.multivariate_normal([0, 0], [[1, 0.8], [0.8, 1]], size=400)
+    >>> u = (x - x.mean(0)) @ rng.normal(size=(400, 2)) @ np.array([[1, 0.8], [0, 0.6]])
     >>> pair = bl.BivariateLMM(u / u.std(0) + rng.normal(size=(200, 2)), kernel=bl.grm(x))
     >>> print(f"{pair.reml().rg:.2f}")
-    0.81
+    0.82
     """
 
     def __init__(

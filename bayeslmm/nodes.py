@@ -256,7 +256,7 @@ def skeleton(
     >>> import numpy as np
     >>> chosen, between = skeleton(np.linspace(0.8, 1.2, 50), np.linspace(-8, 8, 60), 1e-8)
     >>> between.shape
-    (8, 60)
+    (6, 60)
     """
     from scipy.linalg import qr, solve_triangular
 

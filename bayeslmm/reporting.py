@@ -604,9 +604,15 @@ class _Report:
                 "-log10 p": "{:.1f}".format,
             },
             sortable=True,
-            caption="The best variant of each locus. Click a header to sort. beta: change of the "
-            "phenotype per effect allele (ea); post_mean: the same by its posterior, which shrinks "
-            "it. Effects of loci that a scan has chosen are on average overestimated.",
+            caption="The best variant of each locus. Click a header to sort. beta: "
+            + ("log odds ratio" if "or" in hits else "change of the phenotype")
+            + " per effect allele (ea)"
+            + (
+                ""
+                if "post_mean" not in hits
+                else "; post_mean: the same by its posterior, which shrinks it"
+            )
+            + ". Effects of loci that a scan has chosen are on average overestimated.",
         )
 
     def _locus(self, hits: pd.DataFrame, locus: Any) -> list[str]:

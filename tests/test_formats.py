@@ -9,6 +9,7 @@ import struct
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,7 @@ TABLE = ["chrom", "id", "pos", "ea", "oa"]
 def formats(golden, tmp_path_factory):
     """The golden files, and two zarr folders, in one place."""
     folder = tmp_path_factory.mktemp("formats")
-    for file in (golden / "formats").iterdir():
+    for file in filter(Path.is_file, (golden / "formats").iterdir()):
         shutil.copy(file, folder)
     write_zarr(folder / "calls.vcz", *text_of_vcf(folder / "calls.vcf.gz"))
     write_zarr(folder / "doses.vcz", *text_of_vcf(folder / "doses.vcf.gz"), with_ds=True)

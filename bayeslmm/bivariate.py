@@ -646,8 +646,8 @@ class BivariateLMM:
             Two forms of one posterior: u integrated out on the eigenbasis (complete data), or
             u of both traits as variables, which takes missing phenotypes too.
         priors : mapping, optional
-            Priors by variable, written as for `LMM.pymc_model`: rg, re, b; h2_ and sd_ (total
-            standard deviation) followed by the trait's name.
+            Priors by variable, written as for `LMM.pymc_model`: rg, re, b; ``h2_`` and ``sd_``
+            (total standard deviation) followed by the trait's name.
 
         Returns
         -------

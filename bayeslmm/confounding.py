@@ -35,7 +35,7 @@ class Inflation:
         By method, on simulated phenotypes: lambda_gc and type1 (share of p below `level`) of
         variants without effect, power at that level, and power_equal, that at the p-value
         below which the share `level` of the method's own variants without effect lie;
-        *_se are standard errors over phenotypes.
+        columns ending in `_se` are standard errors over phenotypes.
     level : float
         Nominal level of `power`.
     """

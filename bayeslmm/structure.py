@@ -46,7 +46,7 @@ class PCA:
     method : str
         How they were computed.
     residual : float
-        Largest relative residual, max |K u - s u| / s; 0 where LAPACK decomposed K.
+        Largest relative residual, the norm of K u - s u over s; 0 where LAPACK decomposed K.
     """
 
     scores: pd.DataFrame

@@ -16,105 +16,111 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayeslmm import datasets, kernels, plots, priors, transforms
-    from bayeslmm.ascertainment import Pcgc, pcgc
-    from bayeslmm.association import lambda_gc, scan
-    from bayeslmm.basis import Eigenbasis, eigenbasis, load_eigenbasis
-    from bayeslmm.bivariate import BivariateLMM
-    from bayeslmm.block_basis import BlockBasis
-    from bayeslmm.calibration import calibrate
-    from bayeslmm.checkpoints import checkpoint
-    from bayeslmm.comparison import compare
-    from bayeslmm.confounding import Inflation, inflation
-    from bayeslmm.designs import design, family_eigenvalues, unrelated_eigenvalues
+    from bayeslmm.bases.basis import Eigenbasis, eigenbasis, load_eigenbasis
+    from bayeslmm.bases.block import BlockBasis
+    from bayeslmm.bases.low_rank import LowRankBasis, low_rank_basis
+    from bayeslmm.binary.ascertainment import Pcgc, pcgc
+    from bayeslmm.binary.liability import LiabilityLMM
+    from bayeslmm.bivariate.model import BivariateLMM
     from bayeslmm.errors import InputError
-    from bayeslmm.finemapping import FineMap, finemap
-    from bayeslmm.genotypes import Genotypes, read_genotypes
-    from bayeslmm.heritability import liability_h2
-    from bayeslmm.kinship import Relatives, relatives, unrelated
-    from bayeslmm.liability import LiabilityLMM
-    from bayeslmm.lmm import LMM
-    from bayeslmm.low_rank import LowRankBasis, low_rank_basis
-    from bayeslmm.partition import IdentifiabilityWarning, PartitionedLMM
-    from bayeslmm.pedigrees import Pedigree, pedigree
-    from bayeslmm.phenotypes import read_phenotypes
-    from bayeslmm.quality import prune, sample_qc, variant_qc
-    from bayeslmm.relatedness import GRM, grm, read_grm, write_gemma, write_grm
-    from bayeslmm.repeated import RepeatedLMM
-    from bayeslmm.residuals import check_residuals
-    from bayeslmm.sampling import SamplingWarning, sample_model
-    from bayeslmm.selection import stepwise
-    from bayeslmm.simulate import SimulatedCohort, simulate_cohort
-    from bayeslmm.sparse_relatedness import SparseGRM, read_sparse_grm, sparse_grm
-    from bayeslmm.structure import PCA, pca
-    from bayeslmm.thresholds import significance_threshold
-    from bayeslmm.variant_sets import Partition, ld_bins, ld_scores, maf_bins, partition_grms
+    from bayeslmm.generative.sampling import SamplingWarning, sample_model
+    from bayeslmm.genome.association import lambda_gc, scan
+    from bayeslmm.genome.confounding import Inflation, inflation
+    from bayeslmm.genome.finemapping import FineMap, finemap
+    from bayeslmm.genome.selection import stepwise
+    from bayeslmm.genome.thresholds import significance_threshold
+    from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
+    from bayeslmm.inputs.phenotypes import read_phenotypes
+    from bayeslmm.inputs.simulate import SimulatedCohort, simulate_cohort
+    from bayeslmm.model.calibration import calibrate
+    from bayeslmm.model.comparison import compare
+    from bayeslmm.model.designs import design, family_eigenvalues, unrelated_eigenvalues
+    from bayeslmm.model.heritability import liability_h2
+    from bayeslmm.model.lmm import LMM
+    from bayeslmm.model.repeated import RepeatedLMM
+    from bayeslmm.model.residuals import check_residuals
+    from bayeslmm.partition.model import IdentifiabilityWarning, PartitionedLMM
+    from bayeslmm.relatedness.dense import GRM, grm, read_grm, write_gemma, write_grm
+    from bayeslmm.relatedness.kinship import Relatives, relatives, unrelated
+    from bayeslmm.relatedness.pedigrees import Pedigree, pedigree
+    from bayeslmm.relatedness.quality import prune, sample_qc, variant_qc
+    from bayeslmm.relatedness.sparse import SparseGRM, read_sparse_grm, sparse_grm
+    from bayeslmm.relatedness.structure import PCA, pca
+    from bayeslmm.relatedness.variant_sets import (
+        Partition,
+        ld_bins,
+        ld_scores,
+        maf_bins,
+        partition_grms,
+    )
+    from bayeslmm.runs.checkpoints import checkpoint
 
 __version__ = "0.1.0"
 
 # Public names and the module of each, imported on first use: `import bayeslmm` costs nothing.
 # No module may have the name of a function here: importing it would shadow the function.
 _HOME = {
-    "BivariateLMM": "bivariate",
-    "BlockBasis": "block_basis",
-    "Eigenbasis": "basis",
-    "FineMap": "finemapping",
-    "GRM": "relatedness",
-    "Genotypes": "genotypes",
-    "IdentifiabilityWarning": "partition",
-    "Inflation": "confounding",
+    "BivariateLMM": "bivariate.model",
+    "BlockBasis": "bases.block",
+    "Eigenbasis": "bases.basis",
+    "FineMap": "genome.finemapping",
+    "GRM": "relatedness.dense",
+    "Genotypes": "inputs.genotypes",
+    "IdentifiabilityWarning": "partition.model",
+    "Inflation": "genome.confounding",
     "InputError": "errors",
-    "LMM": "lmm",
-    "LiabilityLMM": "liability",
-    "PCA": "structure",
-    "Partition": "variant_sets",
-    "PartitionedLMM": "partition",
-    "Pcgc": "ascertainment",
-    "LowRankBasis": "low_rank",
-    "Pedigree": "pedigrees",
-    "Relatives": "kinship",
-    "RepeatedLMM": "repeated",
-    "SamplingWarning": "sampling",
-    "SimulatedCohort": "simulate",
-    "SparseGRM": "sparse_relatedness",
-    "calibrate": "calibration",
-    "checkpoint": "checkpoints",
-    "check_residuals": "residuals",
-    "compare": "comparison",
-    "design": "designs",
-    "eigenbasis": "basis",
-    "family_eigenvalues": "designs",
-    "finemap": "finemapping",
-    "grm": "relatedness",
-    "inflation": "confounding",
-    "lambda_gc": "association",
-    "ld_bins": "variant_sets",
-    "ld_scores": "variant_sets",
-    "liability_h2": "heritability",
-    "load_eigenbasis": "basis",
-    "maf_bins": "variant_sets",
-    "partition_grms": "variant_sets",
-    "pca": "structure",
-    "pcgc": "ascertainment",
-    "low_rank_basis": "low_rank",
-    "pedigree": "pedigrees",
-    "prune": "quality",
-    "read_genotypes": "genotypes",
-    "read_grm": "relatedness",
-    "read_phenotypes": "phenotypes",
-    "relatives": "kinship",
-    "read_sparse_grm": "sparse_relatedness",
-    "sample_model": "sampling",
-    "sample_qc": "quality",
-    "scan": "association",
-    "significance_threshold": "thresholds",
-    "simulate_cohort": "simulate",
-    "sparse_grm": "sparse_relatedness",
-    "stepwise": "selection",
-    "unrelated": "kinship",
-    "unrelated_eigenvalues": "designs",
-    "variant_qc": "quality",
-    "write_gemma": "relatedness",
-    "write_grm": "relatedness",
+    "LMM": "model.lmm",
+    "LiabilityLMM": "binary.liability",
+    "PCA": "relatedness.structure",
+    "Partition": "relatedness.variant_sets",
+    "PartitionedLMM": "partition.model",
+    "Pcgc": "binary.ascertainment",
+    "LowRankBasis": "bases.low_rank",
+    "Pedigree": "relatedness.pedigrees",
+    "Relatives": "relatedness.kinship",
+    "RepeatedLMM": "model.repeated",
+    "SamplingWarning": "generative.sampling",
+    "SimulatedCohort": "inputs.simulate",
+    "SparseGRM": "relatedness.sparse",
+    "calibrate": "model.calibration",
+    "checkpoint": "runs.checkpoints",
+    "check_residuals": "model.residuals",
+    "compare": "model.comparison",
+    "design": "model.designs",
+    "eigenbasis": "bases.basis",
+    "family_eigenvalues": "model.designs",
+    "finemap": "genome.finemapping",
+    "grm": "relatedness.dense",
+    "inflation": "genome.confounding",
+    "lambda_gc": "genome.association",
+    "ld_bins": "relatedness.variant_sets",
+    "ld_scores": "relatedness.variant_sets",
+    "liability_h2": "model.heritability",
+    "load_eigenbasis": "bases.basis",
+    "maf_bins": "relatedness.variant_sets",
+    "partition_grms": "relatedness.variant_sets",
+    "pca": "relatedness.structure",
+    "pcgc": "binary.ascertainment",
+    "low_rank_basis": "bases.low_rank",
+    "pedigree": "relatedness.pedigrees",
+    "prune": "relatedness.quality",
+    "read_genotypes": "inputs.genotypes",
+    "read_grm": "relatedness.dense",
+    "read_phenotypes": "inputs.phenotypes",
+    "relatives": "relatedness.kinship",
+    "read_sparse_grm": "relatedness.sparse",
+    "sample_model": "generative.sampling",
+    "sample_qc": "relatedness.quality",
+    "scan": "genome.association",
+    "significance_threshold": "genome.thresholds",
+    "simulate_cohort": "inputs.simulate",
+    "sparse_grm": "relatedness.sparse",
+    "stepwise": "genome.selection",
+    "unrelated": "relatedness.kinship",
+    "unrelated_eigenvalues": "model.designs",
+    "variant_qc": "relatedness.quality",
+    "write_gemma": "relatedness.dense",
+    "write_grm": "relatedness.dense",
 }
 _MODULES = ("datasets", "kernels", "plots", "priors", "transforms")
 

@@ -198,12 +198,12 @@ def demo(
       samples_*.tsv  excluded_cd8.tsv      who and what was left out, and why
       provenance.json                      versions and checksums
     """
-    from bayeslmm import commands
+    from bayeslmm.commands import demo
 
     if files is not None:
-        typer.echo(commands.demo_files(files, overwrite=overwrite))
+        typer.echo(demo.demo_files(files, overwrite=overwrite))
         return
-    commands.demo(out=out, overwrite=overwrite, threads=threads, show=typer.echo)
+    demo.demo(out=out, overwrite=overwrite, threads=threads, show=typer.echo)
 
 
 @app.command(short_help="Relatedness of every pair of samples.")
@@ -251,12 +251,12 @@ def grm(
     ids, cohort.samples.txt. Monomorphic variants are left out and counted. With --sparse:
     cohort.grm.sp and cohort.grm.id, as GCTA's fastGWA reads them.
     """
-    from bayeslmm import commands
+    from bayeslmm.commands import kernels
 
     if format not in ("gcta", "gemma"):
         raise InputError(f"--format {format} is unknown; expected gcta or gemma.")
     if sparse:
-        from bayeslmm import commands_large
+        from bayeslmm.commands import large as commands_large
 
         if format != "gcta":
             raise InputError("--sparse writes GCTA's format only: leave out --format gemma.")
@@ -281,7 +281,7 @@ def grm(
         if value is not None:
             raise InputError(f"{name} is of a sparse matrix: add --sparse, or leave it out.")
     typer.echo(
-        commands.grm(
+        kernels.grm(
             bfile,
             out=out,
             scale=scale or "standardized",
@@ -331,7 +331,7 @@ def pca(
       summary.txt            also printed
       provenance.json        versions, parameters, checksums of the input
     """
-    from bayeslmm import commands_structure
+    from bayeslmm.commands import structure as commands_structure
 
     typer.echo(
         commands_structure.pca(
@@ -379,7 +379,7 @@ def relatives(
       summary.txt        also printed
       provenance.json    versions, parameters, checksums of the input
     """
-    from bayeslmm import commands_structure
+    from bayeslmm.commands import structure as commands_structure
 
     typer.echo(
         commands_structure.relatives(
@@ -415,7 +415,7 @@ def qc(
       summary.txt        also printed
       provenance.json    versions, parameters, checksums of the input
     """
-    from bayeslmm import commands_structure
+    from bayeslmm.commands import structure as commands_structure
 
     typer.echo(commands_structure.qc(bfile, out=out, overwrite=overwrite, threads=threads))
 
@@ -448,7 +448,7 @@ def prune(
       summary.txt         also printed
       provenance.json     versions, parameters, checksums of the input
     """
-    from bayeslmm import commands_structure
+    from bayeslmm.commands import structure as commands_structure
 
     typer.echo(
         commands_structure.prune(
@@ -507,7 +507,7 @@ def simulate(
       sim.pheno.tsv                y, sex and age
       sim.truth.json  sim.u.tsv.gz  sim.effects.tsv.gz  sim.pedigree.tsv.gz    the truth
     """
-    from bayeslmm import commands_large
+    from bayeslmm.commands import large as commands_large
 
     typer.echo(
         commands_large.simulate(
@@ -555,9 +555,9 @@ def eigen(
     A trait that some samples lack needs a basis of the others: it is made when first asked
     for and kept in cohort.basis.subsets.
     """
-    from bayeslmm import commands
+    from bayeslmm.commands import kernels
 
-    typer.echo(commands.eigen(source, out=out, keep=keep, overwrite=overwrite, threads=threads))
+    typer.echo(kernels.eigen(source, out=out, keep=keep, overwrite=overwrite, threads=threads))
 
 
 @app.command(short_help="Heritability: REML and exact posterior.")
@@ -605,9 +605,9 @@ def h2(
       samples_TRAIT.tsv        every sample: kept, or the reason why not
       provenance.json          versions, parameters, checksums of the input
     """
-    from bayeslmm import commands
+    from bayeslmm.commands import heritability
 
-    summary = commands.h2(
+    summary = heritability.h2(
         bfile,
         grm=grm,
         basis=basis,
@@ -689,7 +689,7 @@ def partition(
       samples_TRAIT.tsv          every sample: kept, or the reason why not
       provenance.json            versions, parameters, checksums of the input
     """
-    from bayeslmm import commands_partition
+    from bayeslmm.commands import partition as commands_partition
 
     summary = commands_partition.partition(
         bfile,
@@ -768,7 +768,7 @@ def liability(
       samples_TRAIT.tsv        every sample: kept, or the reason why not
       provenance.json          versions, parameters, checksums of the input
     """
-    from bayeslmm import commands_liability
+    from bayeslmm.commands import liability as commands_liability
 
     summary = commands_liability.liability(
         bfile,
@@ -910,9 +910,9 @@ def scan(
       samples_TRAIT.tsv        every sample: kept, or the reason why not
       provenance.json          versions, parameters, checksums of the input
     """
-    from bayeslmm import commands
+    from bayeslmm.commands import genome
 
-    summary = commands.scan(
+    summary = genome.scan(
         bfile,
         grm=grm,
         basis=basis,
@@ -995,9 +995,9 @@ def finemap(
       samples_TRAIT.tsv         every sample: kept, or the reason why not
       provenance.json           versions, parameters, checksums of the input
     """
-    from bayeslmm import commands
+    from bayeslmm.commands import genome
 
-    summary = commands.finemap(
+    summary = genome.finemap(
         bfile,
         grm=grm,
         basis=basis,
@@ -1069,7 +1069,7 @@ def stepwise(
       samples_TRAIT.tsv        every sample: kept, or the reason why not
       provenance.json          versions, parameters, checksums of the input
     """
-    from bayeslmm import commands_search
+    from bayeslmm.commands import search as commands_search
 
     summary = commands_search.stepwise(
         bfile,
@@ -1142,7 +1142,7 @@ def threshold(
       samples_TRAIT.tsv            every sample: kept, or the reason why not
       provenance.json              versions, parameters, checksums of the input
     """
-    from bayeslmm import commands_search
+    from bayeslmm.commands import search as commands_search
 
     summary = commands_search.threshold(
         bfile,
@@ -1253,9 +1253,9 @@ def sample(
       samples.tsv                       every sample: kept, or the reason why not
       provenance.json                   versions, parameters, warnings, checksums of the input
     """
-    from bayeslmm import commands
+    from bayeslmm.commands import sampling
 
-    summary = commands.sample(
+    summary = sampling.sample(
         bfile,
         grm=grm,
         basis=basis,
@@ -1351,9 +1351,9 @@ def predict(
       samples.tsv        every sample of --pheno and BFILE: learned from, or the reason why not
       provenance.json    versions, parameters, checksums of the input
     """
-    from bayeslmm import commands
+    from bayeslmm.commands import prediction
 
-    summary = commands.predict(
+    summary = prediction.predict(
         bfile,
         grm=grm,
         basis=basis,
@@ -1409,7 +1409,7 @@ def report(
       bayeslmm scan cohort --pheno traits.tsv --formula "height ~ sex" --out results
       bayeslmm report results --question "Which genes make people tall?"
     """
-    from bayeslmm import commands_report
+    from bayeslmm.commands import report as commands_report
 
     summary = commands_report.report(
         results,
@@ -1485,7 +1485,7 @@ def rg(
       samples.tsv                      every sample: kept, or the reason why not
       provenance.json                  versions, parameters, checksums of the input
     """
-    from bayeslmm import commands_bivariate
+    from bayeslmm.commands import bivariate as commands_bivariate
 
     summary = commands_bivariate.rg(
         bfile,

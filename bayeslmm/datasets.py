@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from bayeslmm.errors import InputError
-from bayeslmm.files import refuse_existing, write_aside
-from bayeslmm.genotypes import Genotypes, read_genotypes
+from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
+from bayeslmm.runs.files import refuse_existing, write_aside
 
 NAME = "mouse_hs1940"
 SHA256 = {

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError, listing
-from bayeslmm.relatedness import GRM, HasGRM, as_grm
+from bayeslmm.relatedness.dense import GRM, HasGRM, as_grm
 
 type Matrix = GRM | HasGRM | pd.DataFrame | np.ndarray
 

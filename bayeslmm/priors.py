@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayeslmm.errors import InputError, listing
-from bayeslmm.quadrature import unit_density
+from bayeslmm.numerics.quadrature import unit_density
 
 if TYPE_CHECKING:
-    from bayeslmm.basis import Basis
+    from bayeslmm.bases.basis import Basis
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 
 import bayeslmm as bl
-from bayeslmm.commands import read_scan
+from bayeslmm.commands.shared import read_scan
 from bayeslmm.errors import InputError
 
 FORMATS = Path(__file__).parent / "golden" / "formats"

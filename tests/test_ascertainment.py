@@ -8,8 +8,8 @@ import pytest
 from scipy.special import ndtri
 
 import bayeslmm as bl
-from bayeslmm.ascertainment import population_risk
-from bayeslmm.heritability import liability_factor
+from bayeslmm.binary.ascertainment import population_risk
+from bayeslmm.model.heritability import liability_factor
 
 
 def case_control_sample(

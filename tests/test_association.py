@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import bayeslmm as bl
-from bayeslmm import association, likelihood
-from bayeslmm.association import Scanner
 from bayeslmm.errors import InputError
-from bayeslmm.tails import log10_p_chi2, log10_p_f
+from bayeslmm.genome import association
+from bayeslmm.genome.association import Scanner
+from bayeslmm.numerics import likelihood
+from bayeslmm.numerics.tails import log10_p_chi2, log10_p_f
 
 pytestmark = pytest.mark.algebra
 ALL = ("wald", "lrt", "score", "p3d")

@@ -7,9 +7,9 @@ import pytest
 from scipy import optimize
 
 import bayeslmm as bl
-from bayeslmm import backgrounds
 from bayeslmm.errors import InputError
-from bayeslmm.genotypes import Genotypes
+from bayeslmm.genome import backgrounds
+from bayeslmm.inputs.genotypes import Genotypes
 
 pytestmark = pytest.mark.algebra
 EXACT = {"tests": ("wald", "lrt", "score", "p3d", "bayes"), "dtype": "float64"}

@@ -10,9 +10,9 @@ import pytest
 import scipy.linalg
 
 import bayeslmm as bl
-from bayeslmm import likelihood
-from bayeslmm.basis import Basis
-from bayeslmm.low_rank import LowRankBasis
+from bayeslmm.bases.basis import Basis
+from bayeslmm.bases.low_rank import LowRankBasis
+from bayeslmm.numerics import likelihood
 
 pytestmark = pytest.mark.algebra
 N = 60
@@ -203,8 +203,8 @@ def test_random_effects(kind):
     np.testing.assert_allclose(found.u_sd, expected.u_sd, atol=1e-6)
     drawn = tree["posterior"]["u"].to_numpy().reshape(-1, N)
     assert np.corrcoef(drawn.mean(axis=0), found.u_mean)[0, 1] > 0.9
-    from bayeslmm.conditional import Conditional
-    from bayeslmm.snps import selected_snps
+    from bayeslmm.generative.conditional import Conditional
+    from bayeslmm.model.snps import selected_snps
 
     logs = [
         Conditional(m, tree["posterior"].dataset, selected_snps(m, None)).log_likelihood()

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bayeslmm as bl
-from bayeslmm.basis import Eigenbasis, eigenbasis, load_eigenbasis
+from bayeslmm.bases.basis import Eigenbasis, eigenbasis, load_eigenbasis
 from bayeslmm.errors import InputError
-from bayeslmm.relatedness import GRM
+from bayeslmm.relatedness.dense import GRM
 
 pytestmark = pytest.mark.algebra
 
@@ -220,7 +220,7 @@ def test_float32_matrix_of_few_variants(rng):
 
 
 def test_memory_is_asked_for_first(grm, monkeypatch):
-    monkeypatch.setattr("bayeslmm.memory.available_memory", lambda: 3_000_000_000)
+    monkeypatch.setattr("bayeslmm.runs.memory.available_memory", lambda: 3_000_000_000)
     eigenbasis(grm)
     big = np.broadcast_to(np.float64(1), (20_000, 20_000))
     with pytest.raises(InputError) as caught:
@@ -300,7 +300,7 @@ def test_subset_of_a_loaded_basis_is_kept_beside_it(saved, grm, monkeypatch):
     def refused(*args, **kwargs):
         raise AssertionError("decomposed again")
 
-    monkeypatch.setattr("bayeslmm.basis.decompose", refused)
+    monkeypatch.setattr("bayeslmm.bases.basis.decompose", refused)
     again = load_eigenbasis(saved).subset(ids)
     np.testing.assert_array_equal(again.values, made.values)
     np.testing.assert_array_equal(again.vectors, made.vectors)

@@ -7,9 +7,9 @@ from scipy import integrate, stats
 from scipy.special import ndtr
 
 import bayeslmm as bl
-from bayeslmm import bayes_factors
 from bayeslmm.errors import InputError
-from bayeslmm.tails import normal_deviate
+from bayeslmm.genome import bayes_factors
+from bayeslmm.numerics.tails import normal_deviate
 
 pytestmark = pytest.mark.algebra
 BAYES = {"tests": "bayes", "dtype": "float64"}

@@ -7,9 +7,9 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit
 
 import bayeslmm as bl
-from bayeslmm.binary_mixed import fit_pql
-from bayeslmm.binary_scan import CaseScanner
-from bayeslmm.logistic import fit_null
+from bayeslmm.binary.logistic import fit_null
+from bayeslmm.binary.mixed import fit_pql
+from bayeslmm.binary.scan import CaseScanner
 
 
 def families(size, count):

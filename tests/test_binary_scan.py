@@ -6,8 +6,8 @@ import pytest
 from tolerances import GOLDEN
 
 import bayeslmm as bl
-from bayeslmm.binary_scan import FEW_ALLELES
-from bayeslmm.case_control import case_control
+from bayeslmm.binary.scan import FEW_ALLELES
+from bayeslmm.inputs.case_control import case_control
 
 
 @pytest.fixture(scope="module")

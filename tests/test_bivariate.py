@@ -9,9 +9,9 @@ from dense import CASES, centred, kernel, reml_loglik
 from scipy import linalg, stats
 
 import bayeslmm as bl
-from bayeslmm import bivariate_likelihood as biv
-from bayeslmm import likelihood
-from bayeslmm.lmm import maximise as maximise_h2
+from bayeslmm.bivariate import likelihood as biv
+from bayeslmm.model.lmm import maximise as maximise_h2
+from bayeslmm.numerics import likelihood
 from bayeslmm.priors import CorrelationPrior, beta, uniform
 
 FLAT = biv.PairPrior((uniform(), uniform()), CorrelationPrior(), CorrelationPrior())

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.calibration import Calibration
 from bayeslmm.errors import InputError
-from bayeslmm.quadrature import unit_density
+from bayeslmm.model.calibration import Calibration
+from bayeslmm.numerics.quadrature import unit_density
 
 pytestmark = pytest.mark.calibration
 
@@ -65,7 +65,7 @@ def test_missing_jacobian_fails(model):
         return {"h2": wrong.draw(99, rng)}
 
     def right_log_density(simulated, h2):
-        from bayeslmm.likelihood import integrated_loglik
+        from bayeslmm.numerics.likelihood import integrated_loglik
 
         return integrated_loglik(simulated.rotated, h2)
 

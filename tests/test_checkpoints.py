@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.checkpoints import checkpoint, differences, digest, discard
+from bayeslmm.runs.checkpoints import checkpoint, differences, digest, discard
 
 WORK = {"tests": ["wald"], "inputs": {"a.bed": "12ab"}, "n": 3}
 
@@ -90,7 +90,7 @@ def test_a_part_that_fails_is_not_there(tmp_path):
 def test_a_killed_process_leaves_whole_parts_and_no_lock(tmp_path):
     code = (
         "import sys, time\n"
-        "from bayeslmm.checkpoints import checkpoint\n"
+        "from bayeslmm.runs.checkpoints import checkpoint\n"
         "with checkpoint(sys.argv[1], {'x': 1}) as kept:\n"
         "    kept.write('part-0', lambda aside: aside.write_text('zero'))\n"
         "    def slow(aside):\n"

@@ -11,8 +11,13 @@ from plink import write_plink
 from typer.testing import CliRunner
 
 import bayeslmm as bl
-from bayeslmm import cli, commands, lmm, results
-from bayeslmm.results import result_files, result_folder, trait_names
+from bayeslmm import cli
+from bayeslmm.commands import demo as demo_command
+from bayeslmm.commands import kernels as kernel_commands
+from bayeslmm.model import lmm
+from bayeslmm.runs import results
+from bayeslmm.runs.files import sha256
+from bayeslmm.runs.results import result_files, result_folder, trait_names
 
 N = 250
 
@@ -232,7 +237,7 @@ def test_h2_from_genotypes(mice, pheno, tmp_path):
     assert tree["posterior"].attrs["seed"] == 7
     about = json.loads((out / "provenance.json").read_text())
     assert about["parameters"]["h2_prior"] == "0.5 at 0 + 0.5 Beta(2, 3)"
-    assert about["inputs"][str(pheno)] == bl.files.sha256(pheno)
+    assert about["inputs"][str(pheno)] == sha256(pheno)
     assert len(about["inputs"]) == 4
 
 
@@ -707,7 +712,7 @@ def test_operating_system_errors_are_one_line(monkeypatch, tmp_path):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device", "table.tsv")
 
-    monkeypatch.setattr(commands, "make_grm", full)
+    monkeypatch.setattr(demo_command, "make_grm", full)
     line = refused("demo", "--out", tmp_path / "x")
     assert line == "table.tsv: No space left on device."
     assert names(tmp_path) == []
@@ -717,7 +722,8 @@ def test_interruption_leaves_nothing(monkeypatch, mice, tmp_path):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "make_grm", stop)
+    for module in (demo_command, kernel_commands):
+        monkeypatch.setattr(module, "make_grm", stop)
     for arguments in (["demo", "--out", tmp_path / "x"], ["grm", mice, "--out", tmp_path / "k"]):
         result = run(*arguments)
         assert result.exit_code == 130
@@ -729,7 +735,7 @@ def test_unexpected_errors_keep_their_traceback(monkeypatch, tmp_path):
     def broken(*args, **kwargs):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(commands, "make_grm", broken)
+    monkeypatch.setattr(demo_command, "make_grm", broken)
     result = run("demo", "--out", tmp_path / "x")
     assert isinstance(result.exception, ZeroDivisionError)
 

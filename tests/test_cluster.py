@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm import cluster, streaming
-from bayeslmm.association import Scanner
-from bayeslmm.cluster import Packed
-from bayeslmm.genotypes import Genotypes
+from bayeslmm.genome.association import Scanner
+from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.priors import EffectPrior
+from bayeslmm.runs import cluster, streaming
+from bayeslmm.runs.cluster import Packed
 
 N, M = 300, 2000
 
@@ -92,7 +92,7 @@ def test_a_part_of_a_mapped_array_is_sent_itself(tmp_path):
 
 
 def test_tasks_of_one_process_take_one_thread_each():
-    from bayeslmm.progress import blas_thread_count
+    from bayeslmm.runs.progress import blas_thread_count
 
     begun, first_ends = threading.Event(), threading.Event()
 

@@ -10,12 +10,12 @@ from test_generative import MODE, make, random_point
 from test_sampling import within_monte_carlo_error
 
 import bayeslmm as bl
-from bayeslmm.collapsed import collapsed_model, compress, draw_effects, is_collapsible
-from bayeslmm.generative import model_data
-from bayeslmm.nuts import Density
+from bayeslmm.generative.collapsed import collapsed_model, compress, draw_effects, is_collapsible
+from bayeslmm.generative.eigen import model_data
+from bayeslmm.generative.nuts import Density
+from bayeslmm.generative.sampling import Target
+from bayeslmm.model.snps import selected_snps
 from bayeslmm.priors import R2D2, Horseshoe, Normal, uniform
-from bayeslmm.sampling import Target
-from bayeslmm.snps import selected_snps
 
 CASE = Case("rank-deficient", 40, 3, "genotypes", 25)
 H2 = [0.0, 1e-6, 0.01, 0.3, 0.7, 0.99, 1 - 1e-6, 1 - 1e-9]

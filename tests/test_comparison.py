@@ -9,10 +9,10 @@ from scipy import stats
 from scipy.special import logsumexp
 
 import bayeslmm as bl
-from bayeslmm import leave_out as leave_out_module
-from bayeslmm import likelihood
 from bayeslmm.errors import InputError
-from bayeslmm.leave_out import _densities, leave_out
+from bayeslmm.model import leave_out as leave_out_module
+from bayeslmm.model.leave_out import _densities, leave_out
+from bayeslmm.numerics import likelihood
 from bayeslmm.priors import uniform
 
 pytestmark = pytest.mark.algebra
@@ -177,7 +177,7 @@ def test_many_nodes_are_worked_on_in_pieces(monkeypatch):
     y, C, K = CASES[0].make()
     lmm = model(y, C, K)
     whole = lmm.loo()
-    monkeypatch.setattr("bayeslmm.leave_out._CHUNK", 1000)
+    monkeypatch.setattr("bayeslmm.model.leave_out._CHUNK", 1000)
     pieces = lmm.loo()
     assert pieces.elpd == pytest.approx(whole.elpd, abs=1e-10)
     assert pieces.p == pytest.approx(whole.p, abs=1e-10)

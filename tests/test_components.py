@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from bayeslmm import components as cp
-from bayeslmm import likelihood
+from bayeslmm.numerics import likelihood
+from bayeslmm.partition import components as cp
 
 
 @pytest.fixture(scope="module", params=[(40, 2), (41, 1), (30, 4)])

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.confounding import _simulate
+from bayeslmm.genome.confounding import _simulate
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from bayeslmm import datasets
 from bayeslmm.errors import InputError
-from bayeslmm.genotypes import read_genotypes
+from bayeslmm.inputs.genotypes import read_genotypes
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.devices import as_device
+from bayeslmm.runs.devices import as_device
 
 
 @pytest.fixture(scope="module")

@@ -58,9 +58,11 @@ def test_code_of_the_first_pages_runs(name, tmp_path, monkeypatch):
 
 def test_every_module_is_in_the_architecture():
     text = (DOCS / "architecture.md").read_text()
-    modules = {path.stem for path in (ROOT / "bayeslmm").glob("[a-z]*.py")}
-    modules = {name for name in modules if not name.startswith("commands_")}
-    assert {name for name in modules if f"`{name}`" not in text} == set()
-    named = set(re.findall(r"^\| (.*?) \|", text, re.MULTILINE))
-    listed = {name for cell in named for name in re.findall(r"`([a-z]\w+)`", cell)}
-    assert listed - modules == set()
+    top = {path.stem for path in (ROOT / "bayeslmm").glob("[a-z]*.py")}
+    assert {name for name in top if f"`{name}`" not in text} == set()
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        packages = re.findall(r"`(\w+)`", section.partition("\n")[0])
+        paths = [path for name in packages for path in (ROOT / "bayeslmm" / name).glob("[a-z]*.py")]
+        cells = re.findall(r"^\| (.*?) \|", section, re.MULTILINE)
+        listed = {name for cell in cells for name in re.findall(r"`([a-z]\w+)`", cell)}
+        assert listed == {path.stem for path in paths}, packages

@@ -10,11 +10,11 @@ from dense import centred, contrasts
 from scipy.special import logsumexp
 
 import bayeslmm as bl
-from bayeslmm.effects import SpikeSlabPosterior, enumerate_models
 from bayeslmm.errors import InputError
+from bayeslmm.generative.sampling import SamplingWarning
+from bayeslmm.model.effects import SpikeSlabPosterior, enumerate_models
+from bayeslmm.model.snps import selected_snps
 from bayeslmm.priors import Horseshoe, Normal, SpikeSlab
-from bayeslmm.sampling import SamplingWarning
-from bayeslmm.snps import selected_snps
 
 PHI = (0.1, 0.3)
 

@@ -5,7 +5,7 @@ from scipy import stats
 
 import bayeslmm as bl
 from bayeslmm.errors import InputError
-from bayeslmm.evidence import _FIRST, mixture_p, restricted_lrt, simulate_restricted_lrt
+from bayeslmm.model.evidence import _FIRST, mixture_p, restricted_lrt, simulate_restricted_lrt
 
 pytestmark = pytest.mark.algebra
 
@@ -104,7 +104,7 @@ def test_simulation_in_pieces_has_the_same_distribution(monkeypatch):
     y, C, K = CASES[0].make()
     data = model(y, C, K).rotated
     whole = simulate_restricted_lrt(data, 1000, np.random.default_rng(1))
-    monkeypatch.setattr("bayeslmm.evidence._CHUNK", 40 * 64)
+    monkeypatch.setattr("bayeslmm.model.evidence._CHUNK", 40 * 64)
     pieces = simulate_restricted_lrt(data, 1000, np.random.default_rng(2))
     assert stats.ks_2samp(whole, pieces).pvalue > 0.001
 

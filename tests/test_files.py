@@ -12,9 +12,9 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm.errors import InputError, listing
-from bayeslmm.files import existing, sha256, turn, write_aside
-from bayeslmm.memory import available_memory, gigabytes, require_memory
-from bayeslmm.results import result_files
+from bayeslmm.runs.files import existing, sha256, turn, write_aside
+from bayeslmm.runs.memory import available_memory, gigabytes, require_memory
+from bayeslmm.runs.results import result_files
 
 
 def names(folder):
@@ -105,7 +105,7 @@ def test_existing_and_checksum(tmp_path):
 def test_memory(monkeypatch):
     assert 1e6 < available_memory() < 1e15
     require_memory(1e6, "This")
-    monkeypatch.setattr("bayeslmm.memory.available_memory", lambda: 2_340_000_000)
+    monkeypatch.setattr("bayeslmm.runs.memory.available_memory", lambda: 2_340_000_000)
     require_memory(2_340_000_000, "This")
     with pytest.raises(InputError, match=r"^This needs 8\.0 GB of memory, but 2\.3 GB are avail"):
         require_memory(8e9, "This")
@@ -242,7 +242,7 @@ import sys
 from pathlib import Path
 import numpy as np
 import bayeslmm as bl
-from bayeslmm.results import result_folder
+from bayeslmm.runs.results import result_folder
 folder, name = Path(sys.argv[1]), sys.argv[2]
 x = np.random.default_rng(int(name)).binomial(2, 0.4, (20, 40)).astype(float)
 K = bl.grm(bl.Genotypes.from_array(x, samples=[f"{name}_{i}" for i in range(20)]))

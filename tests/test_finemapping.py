@@ -7,10 +7,8 @@ from dense import centred, contrasts
 from scipy.special import logsumexp
 
 import bayeslmm as bl
-from bayeslmm.effects import snp_terms
 from bayeslmm.errors import InputError
-from bayeslmm.quadrature import gauss_rule
-from bayeslmm.single_effects import (
+from bayeslmm.genome.single_effects import (
     EffectsPrior,
     fit_effects,
     left_by,
@@ -18,6 +16,8 @@ from bayeslmm.single_effects import (
     sample_effects,
     single_effect,
 )
+from bayeslmm.model.effects import snp_terms
+from bayeslmm.numerics.quadrature import gauss_rule
 
 PHI = (0.05, 0.1, 0.2, 0.4)
 

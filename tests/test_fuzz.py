@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bayeslmm as bl
-from bayeslmm import commands, commands_partition
+from bayeslmm.commands import partition as commands_partition
+from bayeslmm.commands import shared
 from bayeslmm.errors import InputError
 
 IN_C = ["pgen", "pgen_dosage", "pgen_multi", "bed", "vcf", "vcf_gz", "bcf", "pvar_zst", "bgen12z"]
@@ -92,7 +93,7 @@ def test_truncated_gzip(tmp_path):
     for raw in (packed[:-30], bytes(broken)):
         path.write_bytes(raw)
         refused(bl.read_phenotypes, path, "not a table with a header line")
-        refused(commands.read_scan, path, "not a table of bayeslmm scan")
+        refused(shared.read_scan, path, "not a table of bayeslmm scan")
         matrix = tmp_path / "x.cXX.txt.gz"
         matrix.write_bytes(raw)
         refused(bl.read_grm, matrix, "not a matrix of numbers")
@@ -153,9 +154,9 @@ def test_ids_and_tables_that_are_no_text(tmp_path):
     path = tmp_path / "x.txt"
     path.write_bytes(latin)
     kernel = bl.grm(np.random.default_rng(1).binomial(2, 0.4, (5, 9)).astype(float))
-    refused(lambda p: commands._read_ids(p, kernel), path, "not a text file")
+    refused(lambda p: shared.read_ids(p, kernel), path, "not a text file")
     refused(bl.read_phenotypes, path, "not a table with a header line")
-    refused(commands.read_scan, path, "not a table of bayeslmm scan")
+    refused(shared.read_scan, path, "not a table of bayeslmm scan")
     genotypes = bl.Genotypes.from_array(np.eye(4) + 1)
     refused(
         lambda p: commands_partition._annotation(str(p), genotypes), path, "not a table of labels"
@@ -180,7 +181,7 @@ def test_files_that_are_no_parquet(tmp_path):
     for raw in (b"", b"id,y\n1,2\n", b"PAR1" + b"\0" * 40 + b"PAR1"):
         path.write_bytes(raw)
         refused(bl.read_phenotypes, path, "not a Parquet file")
-        refused(commands.read_scan, path, "not a table of bayeslmm scan")
+        refused(shared.read_scan, path, "not a table of bayeslmm scan")
 
 
 @pytest.mark.parametrize(

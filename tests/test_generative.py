@@ -7,9 +7,9 @@ from scipy import stats
 
 import bayeslmm as bl
 from bayeslmm.errors import InputError
-from bayeslmm.generative import FORMS, model_data
+from bayeslmm.generative.eigen import FORMS, model_data
+from bayeslmm.model.snps import selected_snps
 from bayeslmm.priors import R2D2, Horseshoe
-from bayeslmm.snps import selected_snps
 
 # Interpreted graphs: these tests evaluate a handful of points, compilation would cost seconds.
 MODE = "FAST_COMPILE"
@@ -408,7 +408,7 @@ def test_any_density_of_h2_becomes_an_interpolated_variable():
     # Cubic pieces of width 1e-3, of second order where the density turns.
     np.testing.assert_allclose(logp, model.h2_prior.log_density(h2), atol=2e-6)
     draws = pm.draw(made["h2"], 1500, random_seed=1, mode=MODE)
-    from bayeslmm.quadrature import unit_density
+    from bayeslmm.numerics.quadrature import unit_density
 
     cdf = unit_density(model.h2_prior.log_density).cdf
     assert stats.kstest(draws, cdf).pvalue > 0.001

@@ -10,7 +10,7 @@ from plink import bed_bytes, write_plink
 
 import bayeslmm as bl
 from bayeslmm.errors import InputError
-from bayeslmm.genotypes import Genotypes, as_genotypes, read_genotypes
+from bayeslmm.inputs.genotypes import Genotypes, as_genotypes, read_genotypes
 
 CHROM = ["1"] * 10 + ["X"] * 15 + ["2L"] * 5 + ["chr1"] * 10 + ["1"] * 10
 
@@ -113,7 +113,7 @@ def test_blocks_have_at_least_one_variant(genotypes, size):
 @pytest.mark.algebra
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_centered_block(genotypes, dosage, dtype, monkeypatch):
-    monkeypatch.setattr("bayeslmm.genotypes._CACHE_FRIENDLY", 37 * 4)  # pieces of 4 variants
+    monkeypatch.setattr("bayeslmm.inputs.genotypes._CACHE_FRIENDLY", 37 * 4)  # pieces of 4 variants
     x = dosage[:, 1:40].T
     block = genotypes.centered_block(1, 40, dtype)
     absent = np.isnan(x)

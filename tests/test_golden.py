@@ -10,8 +10,8 @@ import pytest
 from tolerances import GOLDEN
 
 import bayeslmm as bl
-from bayeslmm import likelihood
-from bayeslmm.lmm import maximise
+from bayeslmm.model.lmm import maximise
+from bayeslmm.numerics import likelihood
 
 pytestmark = pytest.mark.golden
 FOLDER = Path(__file__).parent / "golden"

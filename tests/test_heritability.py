@@ -6,7 +6,7 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm import plots
-from bayeslmm.heritability import h2_posteriors, is_two_valued
+from bayeslmm.model.heritability import h2_posteriors, is_two_valued
 from tests import dense
 
 CASE = dense.Case("two covariates", 60, 2, "genotypes", 200)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bayeslmm import importance, newton
-from bayeslmm.importance import Mixture
+from bayeslmm.numerics import importance, newton
+from bayeslmm.numerics.importance import Mixture
 
 
 def wide(d, scale=3.0):

@@ -6,8 +6,9 @@ import pytest
 from scipy import stats
 
 import bayeslmm as bl
-from bayeslmm import designs, likelihood, plots
-from bayeslmm.intervals import (
+from bayeslmm import plots
+from bayeslmm.model import designs
+from bayeslmm.model.intervals import (
     TOP,
     Nodes,
     ScoreTest,
@@ -22,6 +23,7 @@ from bayeslmm.intervals import (
     simulated_chi2,
     variances,
 )
+from bayeslmm.numerics import likelihood
 from tests import dense
 
 CASE = dense.Case("two covariates", 40, 3, "genotypes", 120)
@@ -182,7 +184,7 @@ def test_many_intervals_equal_those_of_each_phenotype():
 
 
 def exact_posterior(data, prior):
-    from bayeslmm.quadrature import unit_density
+    from bayeslmm.numerics.quadrature import unit_density
 
     def loglik(h2):
         return likelihood.integrated_loglik(data, h2)
@@ -305,7 +307,7 @@ def test_information_from_traces_needs_no_large_matrix(monkeypatch):
         found = restricted_information(model.rotated, h2)
         assert found == pytest.approx(float(information(lam, h2)), rel=1e-6)
     expected = h2_confidence_interval(model.rotated, method="reml")
-    monkeypatch.setattr("bayeslmm.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("bayeslmm.runs.memory.available_memory", lambda: 1000)
     assert model.h2_interval(method="reml") == expected
     with pytest.raises(bl.InputError, match="eigenvalues of 40 samples given covariates needs"):
         model.h2_interval(method="score")
@@ -368,7 +370,7 @@ def test_design():
     whole = bl.design(bl.eigenbasis(grm), [0, 0.5], replicates=200)
     np.testing.assert_allclose(whole.to_numpy(), table[2:].to_numpy(), rtol=1e-6, atol=1e-9)
     # the average phenotype predicts the mean posterior sd
-    from bayeslmm.heritability import expected_posterior
+    from bayeslmm.model.heritability import expected_posterior
 
     lam = bl.LMM(x[:, 0] + 0.0, kernel=grm).contrast_eigenvalues
     expected = expected_posterior(lam, 0.5, bl.priors.uniform()).sd

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm import kinship
-from bayeslmm.kinship import DEGREES, LIMITS, independent_set
+from bayeslmm.relatedness import kinship
+from bayeslmm.relatedness.kinship import DEGREES, LIMITS, independent_set
 
 
 def brute_force(x):

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.liability_gibbs import Problem, gibbs, truncated
-from bayeslmm.sampling import SamplingWarning
+from bayeslmm.binary.gibbs import Problem, gibbs, truncated
+from bayeslmm.generative.sampling import SamplingWarning
 
 
 def sibs(families: int, size: int = 4) -> np.ndarray:
@@ -78,7 +78,7 @@ def test_h2_is_drawn_by_inversion() -> None:
     """The quantiles of a normal logit h2 and of one near the end, to 1e-4 standard deviations."""
     from scipy.stats import norm
 
-    from bayeslmm.liability_gibbs import Nodes
+    from bayeslmm.binary.gibbs import Nodes
 
     s = np.linspace(0.5, 1.5, 5)
     problem = Problem(np.eye(5), s, np.ones(5), np.zeros((5, 0)), np.zeros(0), np.zeros_like)
@@ -300,7 +300,7 @@ def test_separation_and_ascertainment_are_warned_of() -> None:
 
 
 def test_plots_show_what_they_are_given() -> None:
-    from bayeslmm.calibration import reliability_table
+    from bayeslmm.model.calibration import reliability_table
 
     table = pd.DataFrame(
         {"mean": [0.3, 0.6], "low": [0.2, 0.4], "high": [0.4, 0.8], "advised": [False, True]},

@@ -4,8 +4,8 @@ import pytest
 from scipy import linalg, stats
 
 import bayeslmm as bl
-from bayeslmm import likelihood
 from bayeslmm.errors import InputError
+from bayeslmm.numerics import likelihood
 
 pytestmark = pytest.mark.algebra
 H2 = [0.0, 1e-8, 0.01, 0.2, 0.5, 0.8, 0.99, 1 - 1e-6]

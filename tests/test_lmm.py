@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 import bayeslmm as bl
-from bayeslmm import likelihood
-from bayeslmm.basis import Eigenbasis
-from bayeslmm.conditional import Conditional
+from bayeslmm.bases.basis import Eigenbasis
 from bayeslmm.errors import InputError
-from bayeslmm.lmm import _conditionals_at
-from bayeslmm.snps import selected_snps
+from bayeslmm.generative.conditional import Conditional
+from bayeslmm.model.lmm import _conditionals_at
+from bayeslmm.model.snps import selected_snps
+from bayeslmm.numerics import likelihood
 
 pytestmark = pytest.mark.algebra
 

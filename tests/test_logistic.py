@@ -8,10 +8,10 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import binom, norm
 
-from bayeslmm import saddlepoint
+from bayeslmm.binary.logistic import fit_effects, fit_firth, fit_null, loglik
 from bayeslmm.errors import InputError
-from bayeslmm.logistic import fit_effects, fit_firth, fit_null, loglik
-from bayeslmm.tails import log10_p_chi2
+from bayeslmm.numerics import saddlepoint
+from bayeslmm.numerics.tails import log10_p_chi2
 
 pytestmark = pytest.mark.algebra
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.low_rank import LowRankBasis
+from bayeslmm.bases.low_rank import LowRankBasis
 
 pytestmark = pytest.mark.algebra
 
@@ -93,7 +93,7 @@ def test_what_cannot_be_asked(structured, monkeypatch):
     model = bl.LMM(structured[2], kernel=basis)
     with pytest.raises(bl.InputError, match="the basis was kept without"):
         model.snp_effects()
-    monkeypatch.setattr("bayeslmm.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("bayeslmm.runs.memory.available_memory", lambda: 1000)
     with pytest.raises(bl.InputError, match="A basis of 200 samples of rank 5 needs"):
         bl.low_rank_basis(genotypes, 5)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bayeslmm.memory import _left_of_limits
+from bayeslmm.runs.memory import _left_of_limits
 
 
 def group(folder, names, limit, used, cached):

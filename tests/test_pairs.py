@@ -7,11 +7,11 @@ import pytest
 from scipy import integrate, stats
 
 import bayeslmm as bl
-from bayeslmm import backgrounds
-from bayeslmm.codings import CODINGS, dominance_deviation, recode
 from bayeslmm.errors import InputError
-from bayeslmm.pairs import PairScanner
-from bayeslmm.tails import log10_p_f2
+from bayeslmm.genome import backgrounds
+from bayeslmm.genome.codings import CODINGS, dominance_deviation, recode
+from bayeslmm.genome.pairs import PairScanner
+from bayeslmm.numerics.tails import log10_p_f2
 
 pytestmark = pytest.mark.algebra
 EXACT = {"tests": "wald", "dtype": "float64"}

@@ -8,10 +8,10 @@ import pytest
 from scipy import stats
 
 import bayeslmm as bl
-from bayeslmm import partition
-from bayeslmm.components import Evaluation
-from bayeslmm.importance import Mixture, importance_sample
-from bayeslmm.shares import (
+from bayeslmm.numerics.importance import Mixture, importance_sample
+from bayeslmm.partition import model as partition
+from bayeslmm.partition.components import Evaluation
+from bayeslmm.partition.shares import (
     Target,
     barycentric,
     chebyshev_extrema,
@@ -638,7 +638,7 @@ def test_warnings(pair):
 
 
 def test_bad_weights_lead_to_chains(triple, monkeypatch):
-    monkeypatch.setattr("bayeslmm.importance.LARGEST_K", -9.0)
+    monkeypatch.setattr("bayeslmm.numerics.importance.LARGEST_K", -9.0)
     tree = triple.posterior(2000, seed=4, evaluations=150)
     assert tree.attrs["method"] == "Metropolis"
     assert tree.attrs["evaluations"] > 2000

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bayeslmm as bl
-from bayeslmm import relatedness
 from bayeslmm.errors import InputError
+from bayeslmm.relatedness import dense as relatedness
 
 pytestmark = pytest.mark.algebra
 
@@ -198,7 +198,7 @@ def test_too_large_and_unknown_individuals(monkeypatch):
     ped = bl.pedigree(MRODE)
     with pytest.raises(InputError, match="1 of 2 individuals are not in the pedigree of 6: '9'"):
         ped.grm([1, 9])
-    monkeypatch.setattr("bayeslmm.memory.available_memory", lambda: 100)
+    monkeypatch.setattr("bayeslmm.runs.memory.available_memory", lambda: 100)
     with pytest.raises(InputError, match=r"6 individuals \(pedigree.grm\(ids\) makes"):
         ped.grm()
 

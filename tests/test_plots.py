@@ -11,10 +11,11 @@ import pytest
 import xarray as xr
 
 import bayeslmm as bl
-from bayeslmm import drawing, plots
-from bayeslmm.calibration import Calibration
-from bayeslmm.loci import find_loci, lead_variants, placed_positions
-from bayeslmm.tables import interval, parameters, snp_effects
+from bayeslmm import plots
+from bayeslmm.genome.loci import find_loci, lead_variants, placed_positions
+from bayeslmm.model.calibration import Calibration
+from bayeslmm.model.tables import interval, parameters, snp_effects
+from bayeslmm.plots import checks, drawing
 
 
 @pytest.fixture(autouse=True)
@@ -178,13 +179,13 @@ def test_a_million_points_are_thinned_and_the_top_is_kept():
 
 def test_thin_keeps_everything_that_is_few_and_the_highest_of_each_cell():
     x = np.arange(20_000.0)
-    assert len(plots.thin(x, x)) == 20_000
+    assert len(drawing.thin(x, x)) == 20_000
     y = np.concatenate([np.zeros(30_000), [1.0]])
     x = np.concatenate([np.linspace(0, 1, 30_000), [0.5]])
-    kept = plots.thin(x, y)
+    kept = drawing.thin(x, y)
     assert len(kept) < 2000
     assert 30_000 in kept
-    assert len(plots.thin(np.zeros(30_000), np.zeros(30_000))) == 1
+    assert len(drawing.thin(np.zeros(30_000), np.zeros(30_000))) == 1
 
 
 def test_p_column_underflow_and_axes(hits):
@@ -375,9 +376,9 @@ def test_calibration_of_many_quantities_names_only_those_that_fail():
 @pytest.mark.parametrize(("n", "draws"), [(50, 19), (300, 99), (500, 999)])
 def test_calibration_band_is_simultaneous(n, draws):
     """95% of samples of uniform ranks stay within the band at all steps."""
-    steps = plots._rank_steps(draws)
+    steps = checks._rank_steps(draws)
     assert len(steps) <= 100
-    low, high = plots._uniform_band(n, steps, draws)
+    low, high = checks._uniform_band(n, steps, draws)
     rng = np.random.default_rng(99)
     inside = 0
     for _ in range(2000):

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 import bayeslmm as bl
 from bayeslmm import plots
-from bayeslmm.plots_genome import LD_COLORS, around, ld_class, ld_with, variance_shares
+from bayeslmm.plots.genome import LD_COLORS, around, ld_class, ld_with, variance_shares
 
 
 def axes():

@@ -4,8 +4,8 @@ from scipy import stats
 
 import bayeslmm as bl
 from bayeslmm.errors import InputError
+from bayeslmm.numerics.quadrature import unit_density
 from bayeslmm.priors import H2Prior, as_h2_prior
-from bayeslmm.quadrature import unit_density
 
 H2 = np.linspace(0.001, 0.999, 333)
 

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from bayeslmm.progress import blas_threads, map_ahead, track
+from bayeslmm.runs.progress import blas_threads, map_ahead, track
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from bayeslmm.quadrature import UnitDensity, unit_density
+from bayeslmm.numerics.quadrature import UnitDensity, unit_density
 
 pytestmark = pytest.mark.algebra
 QUANTILES = np.array([0.001, 0.025, 0.25, 0.5, 0.75, 0.975, 0.999])

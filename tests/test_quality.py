@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.quality import hardy_weinberg
+from bayeslmm.relatedness.quality import hardy_weinberg
 
 
 @pytest.fixture(scope="module")

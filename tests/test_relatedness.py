@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from plink import write_plink
 
 import bayeslmm as bl
-from bayeslmm import relatedness
-from bayeslmm.checkpoints import checkpoint
 from bayeslmm.errors import InputError
-from bayeslmm.genotypes import Genotypes
-from bayeslmm.relatedness import GRM, as_grm, grm, read_grm, write_gemma, write_grm
+from bayeslmm.inputs.genotypes import Genotypes
+from bayeslmm.relatedness import dense as relatedness
+from bayeslmm.relatedness.dense import GRM, as_grm, grm, read_grm, write_gemma, write_grm
+from bayeslmm.runs.checkpoints import checkpoint
 
 SCALES = ["standardized", "centered", "empirical"]
 CHROM = ["1"] * 10 + ["X"] * 15 + ["2L"] * 5 + ["chr1"] * 10 + ["1"] * 10
@@ -147,7 +147,7 @@ def test_matrices_that_cannot_be(x, options, message):
 
 
 def test_memory_is_asked_for_first(genotypes, monkeypatch):
-    monkeypatch.setattr("bayeslmm.memory.available_memory", lambda: 30_000)
+    monkeypatch.setattr("bayeslmm.runs.memory.available_memory", lambda: 30_000)
     grm(genotypes)  # 37 x 37 x 12 bytes
     with pytest.raises(InputError) as caught:
         grm(genotypes, by_chrom=True)

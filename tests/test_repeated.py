@@ -8,7 +8,7 @@ from scipy import optimize, stats
 
 import bayeslmm as bl
 from bayeslmm.errors import InputError
-from bayeslmm.repeated import summarise
+from bayeslmm.model.repeated import summarise
 
 pytestmark = pytest.mark.algebra
 
@@ -82,7 +82,7 @@ BALANCED, UNBALANCED = 3, unequal(30)
 @pytest.mark.parametrize("counts", [BALANCED, UNBALANCED], ids=["balanced", "unbalanced"])
 @pytest.mark.parametrize("at", [(0.6, 0.3), (0.05, 0.9), (0.97, 0.5), (0.0, 0.0), (0.4, 1.0)])
 def test_restricted_likelihood_equals_dense(counts, at):
-    from bayeslmm import likelihood
+    from bayeslmm.numerics import likelihood
 
     model = make(counts)
     columns = likelihood.rotate(None, model.y, model.C.to_numpy())
@@ -103,7 +103,7 @@ def test_restricted_likelihood_equals_dense(counts, at):
 
 @pytest.mark.parametrize("counts", [BALANCED, UNBALANCED], ids=["balanced", "unbalanced"])
 def test_gradient(counts):
-    from bayeslmm import likelihood
+    from bayeslmm.numerics import likelihood
 
     model = make(counts)
     function = model._likelihood(likelihood.rotate(None, model.y, model.C.to_numpy()))
@@ -115,7 +115,7 @@ def test_gradient(counts):
 
 
 def test_balanced_data_the_general_way():
-    from bayeslmm import likelihood
+    from bayeslmm.numerics import likelihood
 
     model = make(BALANCED)
     columns = likelihood.rotate(None, model.y, model.C.to_numpy())

@@ -7,8 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 import bayeslmm as bl
-from bayeslmm import cli, diagnostics, pages
-from bayeslmm.diagnostics import Check
+from bayeslmm import cli
+from bayeslmm.reporting import diagnostics, pages
+from bayeslmm.reporting.diagnostics import Check
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import pytest
 from scipy import stats
 
 import bayeslmm as bl
-from bayeslmm import drawing, plots
+from bayeslmm import plots
+from bayeslmm.plots import drawing
 from tests import dense
 
 CASE = dense.Case("three covariates", 40, 3, "genotypes", 120)

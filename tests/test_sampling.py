@@ -12,11 +12,11 @@ from dense import CASES, centred
 from scipy import stats
 
 import bayeslmm as bl
-from bayeslmm import sampling
-from bayeslmm.conditional import Conditional
 from bayeslmm.errors import InputError
-from bayeslmm.sampling import SamplingWarning, sample_model
-from bayeslmm.snps import selected_snps
+from bayeslmm.generative import sampling
+from bayeslmm.generative.conditional import Conditional
+from bayeslmm.generative.sampling import SamplingWarning, sample_model
+from bayeslmm.model.snps import selected_snps
 
 # Scaled inverse chi-squared on s2, and flat covariate effects, in both samplers. The same
 # objects everywhere: the compiled model is kept for them.

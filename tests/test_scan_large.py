@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm import association
-from bayeslmm.nodes import HALF_WIDTH
+from bayeslmm.genome import association
+from bayeslmm.numerics.nodes import HALF_WIDTH
 
 
 @pytest.fixture(scope="module")

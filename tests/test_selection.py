@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm import backgrounds, selection
 from bayeslmm.errors import InputError
-from bayeslmm.loci import parse_region
+from bayeslmm.genome import backgrounds, selection
+from bayeslmm.genome.loci import parse_region
 
 pytestmark = pytest.mark.algebra
 TESTS = ("wald", "lrt", "score", "p3d", "bayes")

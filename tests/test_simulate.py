@@ -9,7 +9,7 @@ import pytest
 from plink import bed_bytes
 
 import bayeslmm as bl
-from bayeslmm import simulate
+from bayeslmm.inputs import simulate
 
 
 def test_relatives_share_what_the_pedigree_says():
@@ -169,6 +169,6 @@ def test_files_are_kept_and_memory_is_asked_for(tmp_path, monkeypatch):
     with pytest.raises(bl.InputError, match=r"c\.fam exists already"):
         bl.simulate_cohort(tmp_path / "c", 20, 10)
     assert [f.name for f in tmp_path.iterdir()] == ["c.fam"]
-    monkeypatch.setattr("bayeslmm.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("bayeslmm.runs.memory.available_memory", lambda: 1000)
     with pytest.raises(bl.InputError, match="Holding 2,000 x 1,000 simulated genotypes needs 2 MB"):
         bl.simulate_cohort(None, 2000, 1000)

@@ -4,7 +4,7 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm.errors import InputError
-from bayeslmm.snps import selected_snps
+from bayeslmm.model.snps import selected_snps
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import scipy.linalg
 import scipy.sparse
 
 import bayeslmm as bl
-from bayeslmm import sparse_relatedness
+from bayeslmm.relatedness import sparse as sparse_relatedness
 
 pytestmark = pytest.mark.algebra
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_asked(cohort, monkeypatch):
     with pytest.raises(bl.InputError, match="dense relatedness matrix is needed here"):
         bl.RepeatedLMM("y ~ sex + (1 | id)", cohort.phenotypes, bl.sparse_grm(g))
     fresh = bl.LMM("y ~ sex", cohort.phenotypes, bl.sparse_grm(g))
-    monkeypatch.setattr("bayeslmm.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("bayeslmm.runs.memory.available_memory", lambda: 1000)
     with pytest.raises(bl.InputError, match=r"Decomposing .* groups of up to 8 relatives needs"):
         fresh.reml()
 

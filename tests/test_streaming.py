@@ -9,9 +9,9 @@ import pytest
 from plink import write_plink
 
 import bayeslmm as bl
-from bayeslmm import streaming
-from bayeslmm.checkpoints import checkpoint
-from bayeslmm.genotypes import Genotypes
+from bayeslmm.inputs.genotypes import Genotypes
+from bayeslmm.runs import streaming
+from bayeslmm.runs.checkpoints import checkpoint
 
 N, M = 120, 400
 
@@ -201,8 +201,8 @@ import sys, time
 from pathlib import Path
 import numpy as np
 import bayeslmm as bl
-from bayeslmm import streaming
-from bayeslmm.results import write_table
+from bayeslmm.runs import streaming
+from bayeslmm.runs.results import write_table
 streaming._PART = 40
 genotypes = bl.Genotypes.from_array(np.load(sys.argv[1]))
 model = bl.LMM(np.load(sys.argv[2]), kernel=bl.grm(genotypes))
@@ -247,7 +247,9 @@ def test_a_killed_scan_ends_with_the_same_bytes(cohort, tmp_path):
 
 SHELL = """
 import sys, time
-from bayeslmm import cli, genotypes, streaming
+from bayeslmm import cli
+from bayeslmm.inputs import genotypes
+from bayeslmm.runs import streaming
 streaming._PART = 256
 genotypes.Genotypes.block_size = lambda self: 512
 read = genotypes.Genotypes.centered_block

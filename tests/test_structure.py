@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm import structure
-from bayeslmm.phenotypes import design_from_formula
-from bayeslmm.structure import block_lanczos, shrinkage
+from bayeslmm.inputs.phenotypes import design_from_formula
+from bayeslmm.relatedness import structure
+from bayeslmm.relatedness.structure import block_lanczos, shrinkage
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm.errors import InputError
-from bayeslmm.tails import log10_p_f
-from bayeslmm.thresholds import ManyNulls, null_phenotypes
+from bayeslmm.genome.thresholds import ManyNulls, null_phenotypes
+from bayeslmm.numerics.tails import log10_p_f
 
 pytestmark = pytest.mark.algebra
 

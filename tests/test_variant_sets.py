@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.variant_sets import annotate, read_regions
+from bayeslmm.relatedness.variant_sets import annotate, read_regions
 
 
 @pytest.fixture(scope="module")

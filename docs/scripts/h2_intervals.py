@@ -16,8 +16,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import bayeslmm as bl
-from bayeslmm import designs, plots
-from bayeslmm.intervals import Nodes, simulated_chi2
+from bayeslmm import plots
+from bayeslmm.model import designs
+from bayeslmm.model.intervals import Nodes, simulated_chi2
+from bayeslmm.plots import drawing
 
 TRUE_H2 = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.95)
 
@@ -92,8 +94,8 @@ def main() -> None:
     for ax, truth in zip(figure.subplots(1, 3, sharey=True), (0.1, 0.4, 0.9), strict=True):
         found = study.simulate(truth, chi2)
         share, edges = np.histogram(found.estimate, np.linspace(0, 1, 41))
-        ax.stairs(share / options.repeats, edges, fill=True, color=plots.LIGHT)
-        ax.axvline(truth, color=plots.ACCENT, linewidth=1.2)
+        ax.stairs(share / options.repeats, edges, fill=True, color=drawing.LIGHT)
+        ax.axvline(truth, color=drawing.ACCENT, linewidth=1.2)
         ends = (found.estimate == 0).mean(), (found.estimate > 0.999).mean()
         ax.set_title(f"at 0: {ends[0]:.0%}, at 1: {ends[1]:.0%}", fontsize=10, loc="left")
         ax.set_xlabel(f"REML estimate, true $h^2$ = {truth:g}")

@@ -13,9 +13,9 @@ import argparse
 import numpy as np
 
 import bayeslmm as bl
-from bayeslmm import likelihood
-from bayeslmm.lmm import maximise
-from bayeslmm.quadrature import unit_density
+from bayeslmm.model.lmm import maximise
+from bayeslmm.numerics import likelihood
+from bayeslmm.numerics.quadrature import unit_density
 
 
 def intervals(s: np.ndarray, z: np.ndarray) -> dict[str, tuple[float, float]]:

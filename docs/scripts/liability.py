@@ -20,7 +20,7 @@ import pandas as pd
 
 import bayeslmm as bl
 from bayeslmm import plots
-from bayeslmm.calibration import reliability_table
+from bayeslmm.model.calibration import reliability_table
 
 FIGURES = Path(__file__).parents[1] / "figures"
 

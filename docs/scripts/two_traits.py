@@ -18,12 +18,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import bayeslmm as bl
-from bayeslmm import bivariate_likelihood as biv
 from bayeslmm import plots
-from bayeslmm.calibration import Calibration
-from bayeslmm.nuts import Density
+from bayeslmm.bivariate import likelihood as biv
+from bayeslmm.generative.nuts import Density
+from bayeslmm.model.calibration import Calibration
+from bayeslmm.model.tables import interval
 from bayeslmm.priors import CorrelationPrior, uniform
-from bayeslmm.tables import interval
 
 FLAT = biv.PairPrior((uniform(), uniform()), CorrelationPrior(), CorrelationPrior())
 

@@ -22,7 +22,7 @@ from cohort import write_cohort
 from threadpoolctl import threadpool_limits
 
 import bayeslmm as bl
-from bayeslmm.binary_mixed import fit_null_mixed
+from bayeslmm.binary.mixed import fit_null_mixed
 
 _OURS = """
 import sys

@@ -73,9 +73,9 @@ def per_gradient(model, parameterization: str, repeat: int) -> float:
 
 def gradient() -> None:
     """Time of a gradient: the spectrum may be any, so no n x n matrix is decomposed."""
-    from bayeslmm.generative import ModelData, build
+    from bayeslmm.generative.eigen import ModelData, build
+    from bayeslmm.model.snps import SelectedSnps
     from bayeslmm.priors import Normal, uniform
-    from bayeslmm.snps import SelectedSnps
 
     print("ms per log density and gradient, eigenbasis, 3 covariates")
     for n in (500, 1000, 2000, 4000, 8000, 16_000):

@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 
 import bayeslmm as bl
-from bayeslmm.checkpoints import discard
-from bayeslmm.results import write_table
+from bayeslmm.runs.checkpoints import discard
+from bayeslmm.runs.results import write_table
 
 
 def ready(prefix: Path, m: int) -> tuple[bl.LMM, bl.Genotypes]:

@@ -30,10 +30,10 @@ import numpy as np
 from scipy.special import chdtri
 
 import bayeslmm as bl
-from bayeslmm import saddlepoint
-from bayeslmm.binary_mixed import fit_pql
-from bayeslmm.logistic import NullLogistic, fit_null
-from bayeslmm.tails import log10_p_chi2
+from bayeslmm.binary.logistic import NullLogistic, fit_null
+from bayeslmm.binary.mixed import fit_pql
+from bayeslmm.numerics import saddlepoint
+from bayeslmm.numerics.tails import log10_p_chi2
 
 LEVELS = (0.05, 1e-2, 1e-3, 1e-4)
 RATIOS = (1, 10, 100)

@@ -19,9 +19,9 @@ import numpy as np
 from scipy.special import chdtri
 
 import bayeslmm as bl
-from bayeslmm.backgrounds import chromosome_kernels
-from bayeslmm.tails import log10_p_f
-from bayeslmm.thresholds import ManyNulls
+from bayeslmm.genome.backgrounds import chromosome_kernels
+from bayeslmm.genome.thresholds import ManyNulls
+from bayeslmm.numerics.tails import log10_p_f
 
 LEVELS = (0.05, 1e-2, 1e-3, 1e-4, 1e-5)
 H2 = (0.0, 0.3, 0.6)

@@ -23,9 +23,9 @@ import pandas as pd
 from type_one_error import simulated
 
 import bayeslmm as bl
-from bayeslmm.bayes_factors import LOG_RANGE
-from bayeslmm.tails import log10_p_f
-from bayeslmm.thresholds import ManyNulls
+from bayeslmm.genome.bayes_factors import LOG_RANGE
+from bayeslmm.genome.thresholds import ManyNulls
+from bayeslmm.numerics.tails import log10_p_f
 
 LEVELS = (0.05, 1e-2, 1e-3, 1e-4)
 H2 = (0.0, 0.3, 0.6)

@@ -1,0 +1,1 @@
+"""K = U diag(S) U', behind one protocol."""

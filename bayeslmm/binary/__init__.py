@@ -1,0 +1,1 @@
+"""Cases and controls: logistic and mixed scans, the liability model."""

@@ -1,0 +1,1 @@
+"""Two traits: likelihood, posterior, genetic correlation."""

@@ -1,0 +1,1 @@
+"""What the command line's commands do, once their options are read."""

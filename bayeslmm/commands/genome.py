@@ -1,0 +1,471 @@
+"""The commands `scan` and `finemap`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.bases.basis import Basis
+from bayeslmm.commands import binary as commands_binary
+from bayeslmm.errors import InputError
+from bayeslmm.genome import pairs
+from bayeslmm.genome.association import BACKGROUNDS, FAMILIES, TESTS, lambda_gc
+from bayeslmm.genome.association import scan as scan_variants
+from bayeslmm.genome.codings import CODINGS
+from bayeslmm.genome.loci import find_loci, parse_region
+from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
+from bayeslmm.inputs.phenotypes import design_from_formula, read_phenotypes, without_pcs
+from bayeslmm.model.lmm import LMM
+from bayeslmm.model.snps import selected_snps
+from bayeslmm.relatedness.dense import Relatedness
+from bayeslmm.runs.progress import blas_threads
+from bayeslmm.runs.results import (
+    PROVENANCE,
+    Clock,
+    result_folder,
+    trait_names,
+    unfinished,
+    write_provenance,
+    write_table,
+)
+
+if TYPE_CHECKING:
+    from bayeslmm.genome.finemapping import FineMap
+from bayeslmm.commands.shared import (
+    genotype_files,
+    kernel_files,
+    make_kernel,
+    paragraph,
+    percent,
+    require_pyarrow,
+    selected,
+    sources,
+    write_summary,
+)
+
+_TESTS, _EFFECT_SD = "wald,bayes", "0.05,0.1,0.2,0.4"
+_LOCI_SHOWN, _SNPS_SHOWN = 10, 30
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    """Numbers with commas between them."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} {text}: expected numbers with commas between them.") from None
+
+
+def _linear_tests(text: str | None) -> tuple[str, ...]:
+    """Tests of a linear scan named on the command line."""
+    chosen = tuple(test.strip() for test in (text or _TESTS).split(",") if test.strip())
+    unknown = [test for test in chosen if test not in TESTS]
+    if unknown or not chosen:
+        raise InputError(f"--test {text}: expected one or more of {','.join(TESTS)}.")
+    if chosen == ("bayes",):
+        raise InputError("--test bayes: name a test with a p-value beside it, such as wald,bayes.")
+    return chosen
+
+
+def scan(
+    bfile: str,
+    *,
+    grm: str | None,
+    basis: Path | None,
+    no_kernel: bool,
+    background: str,
+    pheno: Path,
+    id: str | None,
+    formulas: list[str],
+    out: Path,
+    family: str,
+    tests: str | None,
+    effect_sd: str | None,
+    prior_odds: float | None,
+    chrom: list[str] | None,
+    region: str | None,
+    condition_on: str | None,
+    coding: str,
+    interaction: str | None,
+    scale: str | None,
+    maf: float | None,
+    max_missing: float | None,
+    missing: str,
+    float64: bool,
+    parquet: bool,
+    locus_gap: float,
+    overwrite: bool,
+    restart: bool,
+    threads: int | None,
+) -> str:
+    """Test every variant for one or more traits, to a folder; returns the summary."""
+    clock = Clock()
+    if family not in FAMILIES:
+        raise InputError(f"--family {family}: expected one of {', '.join(FAMILIES)}.")
+    binary = family == "binomial"
+    chosen: tuple[str, ...] | None
+    if binary:
+        chosen = commands_binary.tests_of(
+            tests,
+            with_kernel=not no_kernel,
+            background=background != "all",
+            interaction=interaction is not None,
+            effect_sd=effect_sd is not None,
+            prior_odds=prior_odds is not None,
+        )
+    else:
+        chosen = _linear_tests(tests)
+    if coding not in CODINGS:
+        raise InputError(f"--coding {coding}: expected one of {','.join(CODINGS)}.")
+    if chosen is not None and (interaction is not None or coding == "genotypic"):
+        pairs.check(chosen, coding, prior_odds, with_interaction=interaction is not None)
+    if region is not None:
+        parse_region(region)
+    widths = None if binary else _numbers("--effect-sd", effect_sd or _EFFECT_SD)
+    if sum([grm is not None, basis is not None, no_kernel]) > 1:
+        raise InputError("Name one of --grm, --basis and --no-kernel, not several.")
+    if background not in BACKGROUNDS:
+        raise InputError(f"--background {background}: expected one of {', '.join(BACKGROUNDS)}.")
+    if background != "all" and (grm or basis or no_kernel):
+        raise InputError(
+            f"--background {background} needs the variants of the relatedness matrix: it is made "
+            "from BFILE. Leave out --grm, --basis and --no-kernel."
+        )
+    if scale is not None and (grm or basis or no_kernel):
+        raise InputError("--scale makes a relatedness matrix from BFILE; another one was named.")
+    if parquet:
+        require_pyarrow()
+    names = trait_names(formulas)
+    with (
+        unfinished(out, restart=restart) as kept,
+        result_folder(out, overwrite=overwrite) as folder,
+        blas_threads(threads),
+    ):
+        table = read_phenotypes(pheno, id=id)
+        genotypes = read_genotypes(bfile)
+        clock(repr(genotypes))
+        kernel: Relatedness | Basis | None = None
+        if not no_kernel:
+            source = None if grm or basis else bfile
+            kernel = make_kernel(
+                source, grm, basis, table, formulas, missing, scale, maf, max_missing, clock, kept
+            )
+        lines: list[str] = []
+        for name, formula in zip(names, formulas, strict=True):
+            data = table
+            if kernel is None:
+                # Without kernel nothing else says who has genotypes.
+                data = table[table.index.isin(genotypes.samples.index)]
+                if not len(data):
+                    design_from_formula(
+                        without_pcs(formula), table, genotypes.samples.index, missing=missing
+                    )
+            model = LMM(formula, data, kernel, missing=missing)  # type: ignore[arg-type]
+            tested = selected(genotypes, maf, max_missing, chrom, region, samples=model.ids)
+            conditions = None
+            if condition_on is not None:
+                # Looked up among all variants: they may be elsewhere, or filtered out.
+                wanted = [part.strip() for part in condition_on.split(",") if part.strip()]
+                conditions = selected_snps(model, wanted, genotypes).dosages(model.ids)
+            hits = scan_variants(
+                model,
+                tested,
+                chosen,
+                family=family,  # type: ignore[arg-type]
+                background=background,  # type: ignore[arg-type]
+                condition_on=conditions,
+                coding=coding,  # type: ignore[arg-type]
+                interaction=interaction,
+                effect_prior=widths,
+                prior_odds=prior_odds,
+                dtype="float64" if float64 else "float32",
+                threads=threads,
+                kept=kept.part_of_work(name),
+            )
+            clock(f"{name}: {len(hits):,} variants tested in {len(model.y):,} samples")
+            write_scan(folder, name, model, hits, tested, parquet=parquet, gap=locus_gap)
+            lines += [*scan_lines(name, model, hits, gap=locus_gap), ""]
+        clock("plots and tables")
+        summary = write_summary(folder, lines[:-1])
+        parameters = {
+            **sources(bfile, grm, basis, pheno, id),
+            "formulas": formulas,
+            "family": family,
+            "tests": None if chosen is None else list(chosen),
+            "effect_sd": widths,
+            "prior_odds": prior_odds,
+            "kernel": not no_kernel,
+            "background": background,
+            "chrom": chrom,
+            "region": region,
+            "condition_on": condition_on,
+            "coding": coding,
+            "interaction": interaction,
+            "scale": scale,
+            "maf": maf,
+            "max_missing": max_missing,
+            "missing": missing,
+            "dtype": "float64" if float64 else "float32",
+        }
+        inputs = [str(pheno), *genotype_files(bfile), *kernel_files(None, grm, basis)]
+        write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
+    clock(f"written to {out}")
+    return summary
+
+
+def finemap(
+    bfile: str,
+    *,
+    grm: str | None,
+    basis: Path | None,
+    pheno: Path,
+    id: str | None,
+    formulas: list[str],
+    out: Path,
+    region: str,
+    method: str,
+    max_effects: int,
+    expected_effects: float,
+    coverage: float,
+    seed: int | None,
+    scale: str | None,
+    maf: float | None,
+    max_missing: float | None,
+    missing: str,
+    overwrite: bool,
+    threads: int | None,
+) -> str:
+    """Credible sets of causal variants in a region, to a folder; returns the summary."""
+    from bayeslmm import plots
+    from bayeslmm.genome.finemapping import finemap as map_region
+
+    clock = Clock()
+    parse_region(region)
+    names = trait_names(formulas)
+    with result_folder(out, overwrite=overwrite) as folder, blas_threads(threads):
+        table = read_phenotypes(pheno, id=id)
+        genotypes = read_genotypes(bfile)
+        source = None if grm or basis else bfile
+        kernel = make_kernel(
+            source, grm, basis, table, formulas, missing, scale, maf, max_missing, clock
+        )
+        lines: list[str] = []
+        for name, formula in zip(names, formulas, strict=True):
+            model = LMM(formula, table, kernel, missing=missing)  # type: ignore[arg-type]
+            tested = selected(genotypes, maf, max_missing, None, region, samples=model.ids)
+            found = map_region(
+                model,
+                tested,
+                region=region,
+                method=method,  # type: ignore[arg-type]
+                max_effects=max_effects,
+                expected_effects=expected_effects,
+                coverage=coverage,
+                seed=seed,
+            )
+            clock(f"{name}: {len(found.variants):,} variants, {len(found.credible_sets)} sets")
+            write_table(found.variants, folder / f"finemap_{name}.tsv")
+            sets = found.credible_sets.assign(ids=found.credible_sets["ids"].map(",".join))
+            write_table(sets, folder / f"credible_sets_{name}.tsv", index=True)
+            write_table(model.samples, folder / f"samples_{name}.tsv", index=True)
+            plots.save(folder / f"finemap_{name}.png", plots.fine_mapping, found)
+            lines += [*_finemap_lines(name, found), ""]
+        summary = write_summary(folder, lines[:-1])
+        parameters = {
+            "formulas": formulas,
+            "region": region,
+            "method": method,
+            "max_effects": max_effects,
+            "expected_effects": expected_effects,
+            "coverage": coverage,
+            "seed": found.attrs["seed"],
+            "scale": scale,
+            "maf": maf,
+            "max_missing": max_missing,
+            "missing": missing,
+        }
+        inputs = [str(pheno), *genotype_files(bfile), *kernel_files(None, grm, basis)]
+        write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
+    clock(f"written to {out}")
+    return summary
+
+
+def _finemap_lines(name: str, found: FineMap) -> list[str]:
+    sets = found.credible_sets
+    many = f"{len(sets) or 'no'} credible set{'s' * (len(sets) > 1)}"
+    lines = [
+        f"## Fine-mapping of {name}, {found.attrs['region']}: {many} among "
+        f"{len(found.variants):,} variants",
+        f"{found.expected_effects:.1f} variants with an effect are expected.",
+    ]
+    for row in sets.itertuples():
+        lead = found.variants.set_index("id").loc[row.lead]
+        lines.append(
+            f"  set {row.Index}: {row.size} variant{'s' * (row.size > 1)}, best {row.lead} (PIP "
+            f"{lead.pip:.2f}), log10 Bayes factor {row.log10_bf:.1f}, smallest |r| {row.purity:.2f}"
+        )
+        lines.append(
+            f"    each {lead.ea} changes {name} by {lead.beta:+.3g} (posterior sd {lead.sd:.2g})"
+        )
+    if not len(sets):
+        lines.append("No group of variants in disequilibrium holds an effect for sure.")
+    return lines
+
+
+def write_scan(
+    folder: Path,
+    name: str,
+    model: LMM,
+    hits: pd.DataFrame,
+    genotypes: Genotypes,
+    *,
+    parquet: bool = False,
+    gap: float = 5e6,
+) -> None:
+    """The table, its plots, and the account of samples and variants, of one trait."""
+    from bayeslmm import plots
+
+    if parquet:
+        hits.to_parquet(folder / f"scan_{name}.parquet", index=False)
+    else:
+        write_table(hits, folder / f"scan_{name}.tsv.gz")
+    untested = hits.loc[hits.neg_log10_p.isna(), ["id", "chrom", "pos"]]
+    reasons = {
+        "monomorphic": hits.attrs["n_monomorphic"],
+        "explained by covariates": hits.attrs["n_explained_by_covariates"],
+        "fit did not converge": hits.attrs.get("n_not_converged", 0),
+        "its two terms cannot be told apart": hits.attrs.get("n_int_not_estimable", 0)
+        + hits.attrs.get("n_dom_not_estimable", 0),
+    }
+    reason = " or ".join(reason for reason, count in reasons.items() if count)
+    parts = [t for t in (genotypes.excluded, untested.assign(reason=reason)) if len(t)]
+    excluded = pd.concat(parts, ignore_index=True) if parts else genotypes.excluded
+    write_table(excluded, folder / f"excluded_{name}.tsv")
+    samples = folder / f"samples_{name}.tsv"
+    if not samples.exists():
+        write_table(model.samples, samples, index=True)
+    if hits.neg_log10_p.notna().any():
+        plots.save(folder / f"manhattan_{name}.png", plots.manhattan, hits, locus_gap=gap)
+        plots.save(folder / f"qq_{name}.png", plots.qq, hits)
+
+
+def scan_lines(name: str, model: LMM, hits: pd.DataFrame, *, gap: float = 5e6) -> list[str]:
+    """Lines of the summary on a scan: its inflation and its loci."""
+    p = 10.0 ** -hits.neg_log10_p.dropna()
+    n_tests = len(p)
+    if not n_tests:
+        return [f"## Genome scan of {name}", "No variant could be tested: all are monomorphic."]
+    threshold = 0.05 / n_tests
+    loci = find_loci(hits, threshold, gap=gap)
+    many = "no locus" if not len(loci) else "one locus" if len(loci) == 1 else f"{len(loci)} loci"
+    second = "int" if "p_int" in hits else "dom" if "p_dom" in hits else None
+    what = {
+        "int": f": interaction with {hits.attrs.get('interaction')}",
+        "dom": ": dominance deviation",
+        None: "",
+    }[second]
+    lines = [
+        f"## Genome scan of {name}{what}: {many} among {n_tests:,} variants",
+        f"Significant is p < {threshold:.2g}, that is 0.05 / {n_tests:,}.",
+    ]
+    binary = hits.attrs.get("family") == "binomial"
+    if binary:
+        for line in commands_binary.header(name, hits):
+            lines += paragraph(line)
+    elif "phenotype" in hits.attrs:
+        lines += paragraph(f"{name}: {hits.attrs['phenotype']} (--family binomial).")
+    if "condition_on" in hits.attrs:
+        lines += paragraph(f"Conditional on {', '.join(hits.attrs['condition_on'])}.")
+    for locus in loci.head(_LOCI_SHOWN).itertuples():
+        lead = hits.iloc[locus.row]
+        lines.append(
+            f"  chromosome {locus.chrom}, {_span(locus.start, locus.end)}: "
+            f"{locus.n_variants:,} variant{'s' * (locus.n_variants > 1)}, best {lead.id}, "
+            f"p = {_p(lead.neg_log10_p)}"
+        )
+        if second is not None:
+            lines += _two_terms(name, lead, hits, second)
+            continue
+        if binary:
+            lines.append(commands_binary.lead_line(lead))
+            continue
+        lines.append(
+            f"    each {lead.ea} (frequency {lead.eaf:.2f}) changes {name} by {lead.beta:+.3g} "
+            f"(SE {lead.se:.2g}); {percent(lead.pve)} of the variance"
+        )
+        if "log10_bf" in hits:
+            lines.append(
+                f"    log10 Bayes factor {lead.log10_bf:.1f}; effect, if there is one, "
+                f"{lead.post_mean:+.3g} (posterior sd {lead.post_sd:.2g})"
+                + (f", probability {lead.ppa:.3g} that there is" if "ppa" in hits else "")
+            )
+    if len(loci) > _LOCI_SHOWN:
+        lines.append(f"  and {len(loci) - _LOCI_SHOWN:,} more")
+    if len(loci) and "effect_prior" in hits.attrs:
+        lines += paragraph(
+            f"Bayes factors: h2 ~ {hits.attrs['h2_prior']}, effects ~ {hits.attrs['effect_prior']}"
+            ", in phenotypic sd per sd of the genotype.",
+            "  ",
+        )
+    if len(loci):
+        lines.append("  (effects of loci that a scan has chosen are on average overestimated)")
+    factor = lambda_gc(p)
+    lines += paragraph(f"lambda_GC = {factor:.2f}{_inflation(factor, model.basis is not None)}.")
+    return lines
+
+
+def _two_terms(name: str, lead: pd.Series, hits: pd.DataFrame, second: str) -> list[str]:
+    """The effect of a variant, and what it depends on."""
+    effect, se = lead[f"beta_{second}"], lead[f"se_{second}"]
+    each = f"    each {lead.ea} (frequency {lead.eaf:.2f}) changes {name} by {lead.beta:+.3g}"
+    if second == "int":
+        covariate, mean = hits.attrs["interaction"], hits.attrs["interaction_mean"]
+        each += f" (SE {lead.se:.2g}) where {covariate} is {mean:.3g}"
+        change = f"    and by {effect:+.3g} (SE {se:.2g}) more per unit of {covariate}"
+    else:
+        each += f" (SE {lead.se:.2g}) on average"
+        change = f"    heterozygotes are {effect:+.3g} (SE {se:.2g}) from the middle"
+    lines = [each, f"{change}; both: p = {_p(lead.neg_log10_p_joint)}"]
+    if "log10_bf_joint" in hits:
+        lines.append(
+            f"    log10 Bayes factor {lead[f'log10_bf_{second}']:.1f}, of both "
+            f"{lead.log10_bf_joint:.1f}"
+        )
+    return lines
+
+
+def _inflation(factor: float, kernel: bool) -> str:
+    if factor > 1.1 and not kernel:
+        return ": above 1; if samples are related, leave out --no-kernel"
+    if factor > 1.1:
+        return ": above 1, from many small effects or from structure; the QQ plot tells more"
+    if factor < 0.95 and kernel:
+        return (
+            ": below 1, as when the relatedness matrix holds the tested variants too; "
+            "p-values then err on the safe side"
+        )
+    return ": close to 1, as it should be" if 0.95 <= factor <= 1.05 else ""
+
+
+def _span(start: Any, end: Any) -> str:
+    if pd.isna(start):
+        return "position unknown"
+    low, high = f"{start / 1e6:.1f}", f"{end / 1e6:.1f}"
+    return f"{low} Mb" if low == high else f"{low} to {high} Mb"
+
+
+def _p(neg_log10: float) -> str:
+    """A p-value from its -log10, also where it underflows.
+
+    Examples
+    --------
+    >>> _p(16.565), _p(400.5)
+    ('2.7e-17', '3.2e-401')
+    """
+    exponent = int(np.floor(-neg_log10))
+    mantissa = 10 ** (-neg_log10 - exponent)
+    if round(mantissa, 1) >= 10:
+        mantissa, exponent = 1.0, exponent + 1
+    return f"{mantissa:.1f}e{exponent:+03d}"

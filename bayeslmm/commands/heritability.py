@@ -1,0 +1,168 @@
+"""The command `h2`: heritability by REML and in full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.errors import InputError
+from bayeslmm.inputs.phenotypes import read_phenotypes
+from bayeslmm.model.lmm import LMM
+from bayeslmm.runs.progress import blas_threads
+from bayeslmm.runs.results import (
+    PROVENANCE,
+    Clock,
+    result_folder,
+    trait_names,
+    write_provenance,
+    write_table,
+)
+
+if TYPE_CHECKING:
+    pass
+from bayeslmm.commands.shared import (
+    kernel_files,
+    make_kernel,
+    paragraph,
+    parse_prior,
+    percent,
+    require_one_source,
+    sources,
+    write_draws,
+    write_summary,
+)
+
+
+def h2(
+    bfile: str | None,
+    *,
+    grm: str | None,
+    basis: Path | None,
+    pheno: Path,
+    id: str | None,
+    formulas: list[str],
+    out: Path,
+    prior: str,
+    spike: float,
+    draws: int,
+    seed: int | None,
+    scale: str | None,
+    maf: float | None,
+    max_missing: float | None,
+    missing: str,
+    overwrite: bool,
+    threads: int | None,
+) -> str:
+    """Heritability of one or more traits, to a folder; returns the summary."""
+    clock = Clock()
+    require_one_source(bfile, grm, basis, scale, maf, max_missing)
+    if draws < 0:
+        raise InputError(f"--draws must not be negative, but is {draws}.")
+    h2_prior = parse_prior(prior, spike)
+    names = trait_names(formulas)
+    with result_folder(out, overwrite=overwrite) as folder, blas_threads(threads):
+        table = read_phenotypes(pheno, id=id)
+        kernel = make_kernel(
+            bfile, grm, basis, table, formulas, missing, scale, maf, max_missing, clock
+        )
+        models = {
+            name: LMM(formula, table, kernel, h2_prior=h2_prior, missing=missing)  # type: ignore[arg-type]
+            for name, formula in zip(names, formulas, strict=True)
+        }
+        for name, model in models.items():
+            _ = model.rotated
+            clock(f"{name}: decomposition for {len(model.y):,} samples")
+        write_heritability(folder, models, draws=draws, seed=seed)
+        clock("REML, exact posterior, plots")
+        summary = write_summary(folder, heritability_lines(models))
+        parameters = {
+            **sources(bfile, grm, basis, pheno, id),
+            "formulas": formulas,
+            "h2_prior": repr(h2_prior),
+            "prior": prior,
+            "spike": spike,
+            "draws": draws,
+            "seed": seed,
+            "scale": scale,
+            "maf": maf,
+            "max_missing": max_missing,
+            "missing": missing,
+        }
+        inputs = [str(pheno), *kernel_files(bfile, grm, basis)]
+        write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
+    clock(f"written to {out}")
+    return summary
+
+
+def write_heritability(
+    folder: Path, models: dict[str, LMM], *, draws: int, seed: int | None
+) -> None:
+    """h2.tsv and covariates.tsv of all traits; for each its samples, plot and draws."""
+    from bayeslmm import plots
+
+    rows, effects = [], []
+    for name, model in models.items():
+        fit, posterior = model.reml(), model.h2_posterior()
+        low, high = posterior.hdi(0.95)
+        row: dict[str, Any] = {
+            "trait": name,
+            "formula": model.formula,
+            "n": fit.n,
+            "h2_mean": posterior.mean,
+            "h2_sd": posterior.sd,
+            "h2_hdi95_low": low,
+            "h2_hdi95_high": high,
+            "p_h2_zero": posterior.mass_at_0 if model.h2_prior.spike else np.nan,
+            "h2_prior": repr(model.h2_prior),
+            "log_marginal_likelihood": posterior.log_integral,
+            "reml_h2": fit.h2,
+            "reml_h2_se": fit.h2_se,
+            "reml_s2_g": fit.s2_g,
+            "reml_s2_g_se": fit.s2_g_se,
+            "reml_s2_e": fit.s2_e,
+            "reml_s2_e_se": fit.s2_e_se,
+            "kappa": fit.kappa,
+            "reml_loglik": fit.loglik,
+            "boundary": fit.boundary or np.nan,
+        }
+        rows.append(row)
+        b = fit.b.rename(columns={"estimate": "reml", "se": "reml_se"})
+        if draws:
+            tree = model.posterior(draws, seed=seed)
+            draws_of_b = tree["posterior"]["b"].to_numpy()[0]
+            b = b.assign(mean=draws_of_b.mean(axis=0), sd=draws_of_b.std(axis=0))
+            write_draws(tree, folder / f"posterior_{name}.zarr")
+        effects.append(b.rename_axis("covariate").reset_index().assign(trait=name))
+        write_table(model.samples, folder / f"samples_{name}.tsv", index=True)
+        plots.save(folder / f"h2_{name}.png", plots.h2, model)
+    write_table(pd.DataFrame(rows), folder / "h2.tsv")
+    table = pd.concat(effects, ignore_index=True)
+    write_table(table[["trait", *table.columns.drop("trait")]], folder / "covariates.tsv")
+
+
+def heritability_lines(models: dict[str, LMM]) -> list[str]:
+    """Lines of the summary on h2: a row for each trait and what it means."""
+    lines = ["## Heritability: how much of the variation the genotypes explain"]
+    for name, model in models.items():
+        fit, posterior = model.reml(), model.h2_posterior()
+        low, high = posterior.hdi(0.95)
+        text = (
+            f"{name}: {percent(posterior.mean)}; with 95% probability it is between "
+            f"{percent(low)} and {percent(high)}."
+        )
+        if model.h2_prior.spike:
+            zero = posterior.mass_at_0
+            zero_text = "below 0.0001" if zero < 1e-4 else f"{zero:.4f}"
+            text += f" Probability that it is exactly 0: {zero_text}."
+        lines += paragraph(text)
+        se = f"no standard error ({fit.boundary})" if fit.boundary else f"SE {fit.h2_se:.3f}"
+        account = model.samples.reason[~model.samples.kept].value_counts()
+        dropped = "".join(f", {count:,} left out ({reason})" for reason, count in account.items())
+        lines += paragraph(
+            f"REML says {fit.h2:.3f}, {se}. Prior: {model.h2_prior!r}. {fit.n:,} samples{dropped}.",
+            "  ",
+        )
+    return lines

@@ -1,0 +1,253 @@
+"""What the partition command does: kernels by annotation, their shares and enrichment."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm import kernels, priors
+from bayeslmm.commands.shared import aligned, genotype_files, selected, write_draws
+from bayeslmm.errors import InputError, listing
+from bayeslmm.generative.sampling import SamplingWarning
+from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
+from bayeslmm.inputs.phenotypes import design_from_formula, read_phenotypes, relabel
+from bayeslmm.model.lmm import Kernel
+from bayeslmm.model.tables import interval
+from bayeslmm.partition.model import RESIDUAL, IdentifiabilityWarning, PartitionedLMM
+from bayeslmm.relatedness.variant_sets import ld_bins, maf_bins, partition_grms
+from bayeslmm.runs.files import table_of
+from bayeslmm.runs.progress import blas_threads
+from bayeslmm.runs.results import (
+    PROVENANCE,
+    Clock,
+    result_folder,
+    trait_names,
+    write_provenance,
+    write_table,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from bayeslmm.partition.model import PartitionedFit
+
+PRIORS = ("uniform", "split")
+_SHARED = "household"
+
+
+def partition(
+    bfile: str,
+    *,
+    by: str,
+    household: str | None,
+    pheno: Path,
+    id: str | None,
+    formulas: list[str],
+    out: Path,
+    prior: str,
+    draws: int,
+    evaluations: int | None,
+    seed: int | None,
+    scale: str | None,
+    maf: float | None,
+    max_missing: float | None,
+    missing: str,
+    overwrite: bool,
+    threads: int | None,
+) -> str:
+    """Partitioned heritability of one or more traits, to a folder; returns the summary."""
+    clock = Clock()
+    if draws < 1:
+        raise InputError(f"--draws must be at least 1, but is {draws}.")
+    if prior not in PRIORS:
+        raise InputError(f"--prior {prior} is unknown; expected one of {', '.join(PRIORS)}.")
+    share_prior = "uniform" if prior == "uniform" else priors.HeritabilitySplit()
+    names = trait_names(formulas)
+    with result_folder(out, overwrite=overwrite) as folder, blas_threads(threads):
+        table = read_phenotypes(pheno, id=id)
+        genotypes = read_genotypes(bfile)
+        for formula in formulas:
+            design_from_formula(formula, table, genotypes.samples.index, missing=missing)
+        genotypes = selected(genotypes, maf, max_missing, None)
+        made = partition_grms(
+            genotypes,
+            _annotation(by, genotypes),
+            scale=scale or "standardized",  # type: ignore[arg-type]
+        )
+        clock(f"{len(made)} relatedness matrices of {len(made.annotations):,} variants")
+        kernel: dict[str, Kernel] = dict(made)
+        if household is not None:
+            kernel[_SHARED] = _household(household, relabel(table, genotypes.samples.index), made)
+        if len(kernel) < 2:
+            raise InputError(f"--by {by} makes one kernel only: that is bayeslmm h2.")
+        lines: list[str] = []
+        rows = []
+        for name, formula in zip(names, formulas, strict=True):
+            model = PartitionedLMM(formula, table, kernel, prior=share_prior, missing=missing)  # type: ignore[arg-type]
+            told: list[str] = []
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", IdentifiabilityWarning)
+                warnings.simplefilter("always", SamplingWarning)
+                fit = model.reml()
+                tests = model.lrt()
+                clock(f"{name}: REML, {fit.iterations} iterations, and its tests")
+                tree = model.posterior(draws, evaluations=evaluations, seed=seed)
+            told = [str(warning.message) for warning in caught]
+            attrs = tree.attrs
+            clock(f"{name}: posterior by {attrs['method']}, {attrs['ess']:.0f} effective draws")
+            rows.append(_components(name, model, fit, tests, tree))
+            enriched = model.enrichment(tree) if len(made) > 1 else None
+            _write(folder, name, model, fit, tree, enriched)
+            lines += _lines(name, model, rows[-1], tree, enriched)
+            lines += [f"Warning: {text}" for text in told]
+            lines.append("")
+        write_table(pd.concat(rows, ignore_index=True), folder / "components.tsv")
+        (folder / "summary.txt").write_text("\n".join(lines).rstrip() + "\n")
+        parameters = {
+            "genotypes": bfile,
+            "by": by,
+            "household": household,
+            "pheno": str(pheno),
+            "id": id,
+            "formulas": formulas,
+            "prior": prior,
+            "draws": draws,
+            "evaluations": evaluations,
+            "seed": seed,
+            "scale": scale,
+            "maf": maf,
+            "max_missing": max_missing,
+            "missing": missing,
+        }
+        inputs = [str(pheno), *genotype_files(bfile)]
+        if Path(by).is_file():
+            inputs.append(by)
+        write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
+    clock(f"written to {out}")
+    return "\n".join(lines).rstrip()
+
+
+def _annotation(by: str, genotypes: Genotypes) -> Any:
+    """What --by means: bins, regions, a table of labels, or a column of the variants."""
+    if by == "maf":
+        return maf_bins(genotypes)
+    if by == "ld":
+        return ld_bins(genotypes)
+    if by in genotypes.variants or by.removesuffix(".gz").endswith(".bed"):
+        return by
+    path = Path(by)
+    if not path.exists():
+        raise InputError(
+            f"--by {by} is neither chrom, maf, ld, a .bed file of regions, nor a table of labels."
+        )
+    table = table_of(path, "a table of labels", sep=None, engine="python", dtype=str)
+    if table.shape[1] != 2:
+        raise InputError(
+            f"{path}: expected two columns with a header, variant id and label, but there are "
+            f"{table.shape[1]}."
+        )
+    return pd.Series(table.iloc[:, 1].to_numpy(), index=table.iloc[:, 0].to_numpy())
+
+
+def _household(column: str, table: pd.DataFrame, made: Any) -> Kernel:
+    if column not in table:
+        raise InputError(
+            f"--household {column}: no such column. There are {listing(table.columns, 20)}."
+        )
+    samples = next(iter(made.values())).samples
+    return kernels.household(table[column].reindex(samples))
+
+
+def _components(
+    name: str,
+    model: PartitionedLMM,
+    fit: PartitionedFit,
+    tests: pd.DataFrame,
+    tree: xr.DataTree,
+) -> pd.DataFrame:
+    """One row for each kernel and the residual: posterior, REML, test."""
+    posterior = tree["posterior"].dataset
+    draws = posterior["h2_k"].to_numpy().reshape(-1, len(model.kernels))
+    draws = np.column_stack([draws, 1 - draws.sum(axis=1)])
+    limits = np.array([interval(column) for column in draws.T])
+    table = fit.components
+    components = [*model.kernels, RESIDUAL]
+    return pd.DataFrame(
+        {
+            "trait": name,
+            "component": components,
+            "n": fit.n,
+            "genetic": [*model.genetic, False],
+            "h2_mean": draws.mean(axis=0),
+            "h2_sd": draws.std(axis=0),
+            "h2_hdi95_low": limits[:, 0],
+            "h2_hdi95_high": limits[:, 1],
+            "reml_h2": table.h2.to_numpy(),
+            "reml_h2_se": table.h2_se.to_numpy(),
+            "reml_s2": table.s2.to_numpy(),
+            "reml_s2_se": table.s2_se.to_numpy(),
+            "lrt": tests.lrt.reindex(components).to_numpy(),
+            "p_lrt": tests.p.reindex(components).to_numpy(),
+            "kappa": table.kappa.to_numpy(),
+        }
+    )
+
+
+def _write(
+    folder: Path,
+    name: str,
+    model: PartitionedLMM,
+    fit: PartitionedFit,
+    tree: xr.DataTree,
+    enriched: pd.DataFrame | None,
+) -> None:
+    from bayeslmm import plots
+
+    write_draws(tree, folder / f"posterior_{name}.zarr")
+    write_table(model.samples, folder / f"samples_{name}.tsv", index=True)
+    plots.save(folder / f"shares_{name}.png", plots.shares, tree, fit=fit)
+    if enriched is not None:
+        write_table(enriched, folder / f"enrichment_{name}.tsv", index=True)
+        plots.save(folder / f"enrichment_{name}.png", plots.enrichment, enriched)
+
+
+def _lines(
+    name: str,
+    model: PartitionedLMM,
+    table: pd.DataFrame,
+    tree: xr.DataTree,
+    enriched: pd.DataFrame | None,
+) -> list[str]:
+    """What was found for a trait, in words and a table."""
+    attrs = tree.attrs
+    rows = [["", "share", "95% interval", "REML", "p (LRT)", "enrichment", "P(> 1)", "prior"]]
+    for row in table.itertuples():
+        known = enriched is not None and row.component in enriched.index
+        found = enriched.loc[row.component] if enriched is not None and known else None
+        rows.append(
+            [
+                str(row.component),
+                f"{row.h2_mean:.3f}",
+                f"{row.h2_hdi95_low:.3f} to {row.h2_hdi95_high:.3f}",
+                f"{row.reml_h2:.3f}",
+                "" if np.isnan(row.p_lrt) else f"{row.p_lrt:.1e}",
+                "" if found is None else f"{found.enrichment:.2f}",
+                "" if found is None else f"{found.p_enriched:.3f}",
+                "" if found is None else f"{found.prior_p_enriched:.3f}",
+            ]
+        )
+    h2 = tree["posterior"]["h2"].to_numpy()
+    low, high = interval(h2)
+    quality = f"{attrs['method']}, {attrs['ess']:.0f} effective draws" + (
+        f", Pareto k {attrs['pareto_k']:.2f}" if "pareto_k" in attrs else ""
+    )
+    return [
+        f"# {name}: {model.formula}, {len(model.y):,} samples",
+        *aligned(rows),
+        f"  h2 of the genetic parts together: {h2.mean():.3f} ({low:.3f} to {high:.3f}).",
+        f"  Shares ~ {attrs['share_prior']}; posterior by {quality}.",
+    ]

@@ -1,0 +1,272 @@
+"""What commands share: kernels and files from options, folders of results, lines of a summary."""
+
+from __future__ import annotations
+
+import os
+import re
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm import priors
+from bayeslmm.bases.basis import Basis, load_eigenbasis
+from bayeslmm.errors import InputError
+from bayeslmm.genome.loci import require_columns
+from bayeslmm.inputs.genotype_files import locate
+from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
+from bayeslmm.inputs.phenotypes import design_from_formula, without_pcs
+from bayeslmm.relatedness.dense import GRM, Relatedness, read_grm
+from bayeslmm.relatedness.dense import grm as make_grm
+from bayeslmm.relatedness.sparse import read_sparse_grm
+from bayeslmm.runs.files import existing, table_of, text_of
+from bayeslmm.runs.results import Clock
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from bayeslmm.runs.checkpoints import Checkpoint
+
+_SCAN_COLUMNS = ["id", "chrom", "pos", "ea", "oa", "beta", "se", "neg_log10_p"]
+BASIS = "basis.json"
+
+
+def parse_prior(text: str, spike: float) -> priors.H2Prior:
+    """A prior on h2 from "uniform" or "beta(a, b)".
+
+    Examples
+    --------
+    >>> parse_prior("beta(2, 3)", 0.5)
+    0.5 at 0 + 0.5 Beta(2, 3)
+    """
+    if text.strip().lower() == "uniform":
+        return priors.uniform(spike=spike)
+    number = r"\s*([0-9.eE+-]+)\s*"
+    match = re.fullmatch(rf"\s*beta\s*\({number},{number}\)\s*", text, flags=re.IGNORECASE)
+    try:
+        a, b = (float(part) for part in match.groups()) if match else (np.nan, np.nan)
+    except ValueError:
+        a = b = np.nan
+    if np.isnan(a) or np.isnan(b):
+        raise InputError(
+            f"--prior '{text}' is no prior on h2. Write uniform, or beta(a,b) with two "
+            'numbers, as in --prior "beta(2,3)".'
+        )
+    return priors.beta(a, b, spike=spike)
+
+
+def one_formula(formulas: list[str]) -> str:
+    """The formula of a command that takes one trait."""
+    if len(formulas) != 1:
+        raise InputError(f"{len(formulas)} times --formula: this command takes one trait.")
+    return formulas[0]
+
+
+def require_one_source(
+    bfile: str | None,
+    grm: str | None,
+    basis: Path | None,
+    scale: str | None,
+    maf: float | None,
+    max_missing: float | None,
+) -> None:
+    """Raise an `InputError` unless relatedness comes from exactly one place."""
+    given = [s for s in (bfile, grm, basis) if s is not None]
+    if len(given) != 1:
+        raise InputError(
+            f"{len(given)} sources of relatedness were named, one is needed: genotypes (BFILE), "
+            "or --grm, or --basis."
+        )
+    if bfile is None and any(option is not None for option in (scale, maf, max_missing)):
+        raise InputError(
+            "--scale, --maf and --max-missing make a relatedness matrix from genotypes (BFILE); "
+            "--grm and --basis are taken as they are."
+        )
+
+
+def read_scan(path: Path) -> pd.DataFrame:
+    """The table that bayeslmm scan wrote."""
+    expected = "a table of bayeslmm scan"
+    if existing(path).suffix == ".parquet":
+        require_pyarrow()
+        try:
+            hits = pd.read_parquet(path)
+        except (ValueError, OSError) as error:
+            raise InputError(f"{path}: not {expected} ({error}).") from error
+    else:
+        text = dict.fromkeys(("id", "chrom", "ea", "oa"), str)
+        hits = table_of(path, expected, sep="\t", dtype=text)
+    require_columns(hits, _SCAN_COLUMNS)
+    return hits
+
+
+def selected(
+    genotypes: Genotypes,
+    maf: float | None,
+    max_missing: float | None,
+    chrom: list[str] | None,
+    region: str | None = None,
+    *,
+    samples: pd.Index | None = None,
+) -> Genotypes:
+    """The variants and samples that options name."""
+    labels = [label for part in chrom or [] for label in part.split(",")] or None
+    return genotypes.select(
+        samples=samples, chrom=labels, region=region, min_maf=maf, max_missing=max_missing
+    )
+
+
+def make_kernel(
+    bfile: str | None,
+    grm: str | None,
+    basis: Path | None,
+    table: pd.DataFrame,
+    formulas: list[str],
+    missing: str,
+    scale: str | None,
+    maf: float | None,
+    max_missing: float | None,
+    clock: Clock,
+    kept: Checkpoint | None = None,
+) -> Relatedness | Basis:
+    """The kernel from whichever source was named; formulas are checked before it is made."""
+    kernel: Relatedness | Basis
+    if basis is not None:
+        kernel = load_eigenbasis(basis)
+    elif grm is not None:
+        kernel = read_kernel(grm)
+    else:
+        assert bfile is not None
+        genotypes = read_genotypes(bfile)
+        for formula in formulas:
+            design_from_formula(
+                without_pcs(formula), table, genotypes.samples.index, missing=missing
+            )
+        genotypes = selected(genotypes, maf, max_missing, None)
+        kernel = make_grm(genotypes, scale=scale or "standardized", kept=kept)  # type: ignore[arg-type]
+    if kept is not None and isinstance(kernel, GRM):
+        kernel = replace(kernel, cache_folder=kept.path("bases"))
+    clock(repr(kernel))
+    return kernel
+
+
+def read_kernel(source: str) -> Relatedness:
+    """A matrix in GCTA's (dense or sparse) or GEMMA's format, with PREFIX.samples.txt."""
+    prefix = source.removesuffix(".sp").removesuffix(".grm")
+    dense, sparse = (os.path.isfile(f"{prefix}.grm.{ending}") for ending in ("bin", "sp"))
+    if sparse and dense and not source.endswith((".grm.sp", ".grm.bin")):
+        raise InputError(
+            f"{source}: there are {prefix}.grm.bin and {prefix}.grm.sp. Name the one that is "
+            f"meant, as --grm {prefix}.grm.sp or --grm {prefix}.grm.bin."
+        )
+    if sparse and not source.endswith(".grm.bin"):
+        return read_sparse_grm(source)
+    match = re.fullmatch(r"(.*?)(\.[cs]XX)?\.txt(\.gz)?", source)
+    if match is None:
+        return read_grm(source)
+    ids = Path(f"{match[1]}.samples.txt")
+    if not ids.is_file():
+        existing(source)
+        raise InputError(
+            f"{source}: a text matrix has no sample ids. Write them to {ids}, one per line, in "
+            "the order of its rows (for GEMMA: the individuals of the .fam)."
+        )
+    return read_grm(source, samples=text_of(ids).split())
+
+
+def read_ids(path: Path, kernel: Relatedness | Basis) -> list[str]:
+    """Sample ids, one per line, or FID and IID as PLINK's --keep has them."""
+    rows = [line.split() for line in text_of(existing(path)).splitlines() if line.strip()]
+    rows = [row for row in rows if not row[0].startswith("#")]
+    if not rows:
+        raise InputError(f"{path}: no sample ids.")
+    ids = [row[0] if len(row) == 1 else row[1] for row in rows]
+    if not set(ids) & set(kernel.samples) and all(len(row) > 1 for row in rows):
+        ids = [f"{row[0]}_{row[1]}" for row in rows]
+    return ids
+
+
+def genotype_files(bfile: str) -> list[str]:
+    """The files of a genotype source."""
+    return [str(file) for file in locate(bfile).files]
+
+
+def kernel_files(bfile: str | None, grm: str | None, basis: Path | None) -> list[str]:
+    """Files that identify a kernel: a basis' description holds the others' checksums."""
+    if bfile is not None:
+        return genotype_files(bfile)
+    if basis is not None:
+        return [str(basis / BASIS)]
+    if grm is None:
+        return []
+    if os.path.isfile(grm):
+        return [grm]
+    prefix = grm.removesuffix(".sp").removesuffix(".grm")
+    parts = (f"{prefix}.grm.{ending}" for ending in ("bin", "id", "N.bin", "sp"))
+    return [part for part in parts if os.path.isfile(part)]
+
+
+def sources(
+    bfile: str | None, grm: str | None, basis: Path | None, pheno: Path, id: str | None
+) -> dict[str, Any]:
+    """Where the data came from, as a later command needs it."""
+    return {
+        "genotypes": bfile,
+        "grm": grm,
+        "basis": None if basis is None else str(basis),
+        "pheno": str(pheno),
+        "id": id,
+        "folder": os.getcwd(),
+    }
+
+
+def require_pyarrow() -> None:
+    """An error that says what to install, where Parquet cannot be written."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise InputError("--parquet needs pyarrow: pip install 'bayeslmm[parquet]'.") from None
+
+
+def write_draws(tree: xr.DataTree, path: Path) -> None:
+    """Write draws as a zarr folder, for ArviZ."""
+    # Format 2 has consolidated metadata; of format 3's the readers still warn.
+    tree.to_zarr(path, zarr_format=2)
+
+
+def write_summary(folder: Path, lines: list[str]) -> str:
+    """Write summary.txt; returns its text."""
+    text = "\n".join(lines)
+    (folder / "summary.txt").write_text(text + "\n")
+    return text
+
+
+def paragraph(text: str, indent: str = "") -> list[str]:
+    """The lines of a text, at most 92 characters each."""
+    return textwrap.wrap(text, 92, initial_indent=indent, subsequent_indent=indent)
+
+
+def warning_lines(told: list[str]) -> list[str]:
+    """Lines of the summary for warnings."""
+    return [line for text in told for line in ["", *paragraph(f"Warning: {text}")]]
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Rows in columns: the first flush left, the others flush right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  "
+        + "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def percent(share: float) -> str:
+    """A share in words: 60%, and 4.3% where it is small."""
+    return f"{100 * share:.0f}%" if share >= 0.0995 else f"{100 * share:.1f}%"

@@ -1,0 +1,1 @@
+"""The PyMC code of the model, and sampling it."""

@@ -1,0 +1,1 @@
+"""The genome: scans, Bayes factors, backgrounds, fine-mapping."""

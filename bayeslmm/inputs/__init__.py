@@ -1,0 +1,1 @@
+"""Data in: genotypes of every format, phenotypes, simulated cohorts."""

@@ -1,0 +1,1 @@
+"""One model: its specification, fits, posterior, checks and comparison."""

@@ -1,0 +1,1 @@
+"""Formulas and algorithms over arrays, which know nothing of genetics' files and labels."""

@@ -1,0 +1,1 @@
+"""Several variance components: likelihood, posterior, enrichment."""

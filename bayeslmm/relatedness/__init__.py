@@ -1,0 +1,1 @@
+"""Relatedness matrices, relatives, population structure."""

@@ -1,0 +1,1 @@
+"""The report in HTML: its parts, checks, pages, live figures."""

@@ -1,0 +1,221 @@
+"""What to look at before an analysis is believed: one light for each check, and what to do."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.model.heritability import is_two_valued
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from bayeslmm.model.heritability import H2Report
+    from bayeslmm.model.lmm import LMM
+    from bayeslmm.model.residuals import ResidualCheck
+    from bayeslmm.relatedness.dense import GRM
+
+type Level = Literal["good", "look", "problem"]
+LEVELS: tuple[Level, ...] = ("good", "look", "problem")
+# Genetic correlations above this are the same individual twice, or identical twins.
+_TWINS = 0.95
+_FEW = 200
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check.
+
+    Attributes
+    ----------
+    name : str
+        What was checked.
+    level : {"good", "look", "problem"}
+        Whether it stands in the way of the results.
+    finding : str
+        What was found.
+    action : str
+        What to do; empty where nothing is to be done.
+    """
+
+    name: str
+    level: Level
+    finding: str
+    action: str = ""
+
+
+def as_table(checks: Iterable[Check]) -> pd.DataFrame:
+    """Checks as a table: check, level, finding, action."""
+    rows = [(c.name, c.level, c.finding, c.action) for c in checks]
+    return pd.DataFrame(rows, columns=["check", "level", "finding", "action"])
+
+
+def worst(checks: Iterable[Check]) -> Level:
+    """The most serious level among checks; "good" if there is none."""
+    return LEVELS[max((LEVELS.index(c.level) for c in checks), default=0)]
+
+
+def of_samples(model: LMM) -> Check:
+    """How many samples were analysed, and how many left out."""
+    account = model.samples
+    n, total = len(model.y), len(account)
+    dropped = total - n
+    reasons = account.reason[~account.kept].value_counts()
+    told = "; ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+    finding = f"{n:,} of {total:,} samples were analysed" + (f" ({told})." if dropped else ".")
+    if n < _FEW:
+        return Check(
+            "Samples",
+            "look",
+            finding,
+            "So few samples say little about h2: read the interval, not the estimate.",
+        )
+    if dropped > total / 2:
+        return Check(
+            "Samples",
+            "look",
+            finding,
+            "More than half were left out: check that the ids of the files mean the same, and "
+            "that those left are not a selection.",
+        )
+    return Check("Samples", "good", finding)
+
+
+def of_phenotype(model: LMM) -> Check:
+    """Whether the phenotype is what a linear model wants."""
+    y = model.y
+    values = len(np.unique(y))
+    if is_two_valued(y):
+        return Check(
+            "Phenotype",
+            "look",
+            "The phenotype has two values, and was analysed as if it were a quantity.",
+            "h2 is on the observed scale and depends on the share of cases: use the liability "
+            "model, and family='binomial' for the scan.",
+        )
+    if values < 8:
+        return Check(
+            "Phenotype",
+            "look",
+            f"The phenotype has only {values} different values.",
+            "A normal model is an approximation here: compare with a transformed phenotype.",
+        )
+    return Check("Phenotype", "good", f"{values:,} different values in {len(y):,} samples.")
+
+
+def of_kernel(grm: GRM | None, ids: pd.Index) -> list[Check]:
+    """Whether somebody is in the relatedness matrix twice, and whether it is a covariance."""
+    if grm is None:
+        return []
+    K = grm.matrix if grm.samples.equals(ids) else grm.subset(ids).matrix
+    root = np.sqrt(np.maximum(np.diagonal(K), 1e-12))
+    pairs = []
+    step = max(1, 2**22 // len(K))
+    for start in range(0, len(K), step):
+        part = K[start : start + step] / (root[start : start + step, None] * root)
+        i, j = np.nonzero(part > _TWINS)
+        later = j > i + start
+        pairs += [
+            (str(ids[a + start]), str(ids[b])) for a, b in zip(i[later], j[later], strict=True)
+        ]
+    found = []
+    if pairs:
+        first = f"{pairs[0][0]} and {pairs[0][1]}"
+        found.append(
+            Check(
+                "Twins",
+                "look",
+                f"{len(pairs):,} pairs have a genetic correlation above {_TWINS} ({first}"
+                + (" among them)." if len(pairs) > 1 else ")."),
+                "Unless they are identical twins or of an inbred line, a sample is there twice: "
+                "leave out one of each pair.",
+            )
+        )
+    else:
+        found.append(Check("Twins", "good", f"No pair has a genetic correlation above {_TWINS}."))
+    negative = grm.info.get("n_negative_set_to_0", 0)
+    if negative:
+        found.append(
+            Check(
+                "Relatedness matrix",
+                "look",
+                f"{negative:,} small negative eigenvalues were set to 0.",
+                "This is rounding unless the matrix was edited or made with pairwise deletion.",
+            )
+        )
+    return found
+
+
+def of_heritability(report: H2Report) -> list[Check]:
+    """Everything that the report of h2 warns of, or that there is nothing."""
+    if not report.warnings:
+        return [
+            Check(
+                "Heritability",
+                "good",
+                "The three intervals agree, the prior makes little difference, and the estimate "
+                "is not at a boundary.",
+            )
+        ]
+    return [Check("Heritability", "look", text) for text in report.warnings]
+
+
+def of_residuals(check: ResidualCheck) -> Check:
+    """Whether residuals are normal and nobody stands out."""
+    finding = (
+        f"Whitened residuals: skewness {check.skewness:+.2f}, excess kurtosis "
+        f"{check.kurtosis:+.2f}; {len(check.outliers):,} outliers."
+    )
+    level: Level = "look" if check.suggestion else "good"
+    return Check("Residuals", level, finding, check.suggestion)
+
+
+def of_scan(factor: float, n_tests: int, *, kernel: bool, background: object = "all") -> Check:
+    """Whether p-values of a scan are inflated.
+
+    Parameters
+    ----------
+    factor : float
+        lambda_GC.
+    n_tests : int
+        Variants tested.
+    kernel : bool
+        Whether the model has one.
+    background : str or list
+        What a scan's attribute of that name says.
+    """
+    finding = f"lambda_GC is {factor:.2f} over {n_tests:,} variants."
+    if factor > 1.1:
+        action = (
+            "Relatives or structure may be unaccounted for: give the model a relatedness matrix."
+            if not kernel
+            else "Many small effects do this, and so does structure that the matrix leaves out. "
+            "In families, leaving a chromosome out of the matrix does it too: compare with "
+            "background='all'."
+        )
+        return Check("Scan", "problem" if factor > 1.3 else "look", finding, action)
+    if factor < 0.95 and kernel and background == "all":
+        return Check(
+            "Scan",
+            "good",
+            f"{finding} Below 1, as when the relatedness matrix holds the tested variants too: "
+            "p-values err on the safe side.",
+        )
+    return Check("Scan", "good", finding)
+
+
+def of_sampling(tree: xr.DataTree) -> Check:
+    """Whether chains of `LMM.sample` converged."""
+    from bayeslmm.generative.sampling import SamplingWarning, check_sampling
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", SamplingWarning)
+        check_sampling(tree)
+    if told:
+        return Check("Sampling", "problem", str(told[0].message))
+    return Check("Sampling", "good", "Chains agree, and there are enough effective draws.")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bayeslmm import datasets
+from bayeslmm.commands.genome import scan_lines, write_scan
+from bayeslmm.commands.heritability import heritability_lines, write_heritability
+from bayeslmm.commands.sampling import sample_posterior, snp_lines, write_snp_effects
+from bayeslmm.commands.shared import aligned, paragraph, warning_lines, write_summary
 from bayeslmm.genome.association import scan as scan_variants
 from bayeslmm.genome.loci import lead_variants
 from bayeslmm.inputs.genotypes import Genotypes
@@ -18,13 +22,6 @@ from bayeslmm.model.lmm import LMM
 from bayeslmm.relatedness.dense import grm as make_grm
 from bayeslmm.runs.progress import blas_threads
 from bayeslmm.runs.results import PROVENANCE, Clock, result_folder, write_provenance
-
-if TYPE_CHECKING:
-    pass
-from bayeslmm.commands.genome import scan_lines, write_scan
-from bayeslmm.commands.heritability import heritability_lines, write_heritability
-from bayeslmm.commands.sampling import sample_posterior, snp_lines, write_snp_effects
-from bayeslmm.commands.shared import aligned, paragraph, warning_lines, write_summary
 
 _DEMO_SNPS = 6
 

@@ -10,6 +10,17 @@ import pandas as pd
 
 from bayeslmm.bases.basis import Basis
 from bayeslmm.commands import binary as commands_binary
+from bayeslmm.commands.shared import (
+    genotype_files,
+    kernel_files,
+    make_kernel,
+    paragraph,
+    percent,
+    require_pyarrow,
+    selected,
+    sources,
+    write_summary,
+)
 from bayeslmm.errors import InputError
 from bayeslmm.genome import pairs
 from bayeslmm.genome.association import BACKGROUNDS, FAMILIES, TESTS, lambda_gc
@@ -34,17 +45,6 @@ from bayeslmm.runs.results import (
 
 if TYPE_CHECKING:
     from bayeslmm.genome.finemapping import FineMap
-from bayeslmm.commands.shared import (
-    genotype_files,
-    kernel_files,
-    make_kernel,
-    paragraph,
-    percent,
-    require_pyarrow,
-    selected,
-    sources,
-    write_summary,
-)
 
 _TESTS, _EFFECT_SD = "wald,bayes", "0.05,0.1,0.2,0.4"
 _LOCI_SHOWN, _SNPS_SHOWN = 10, 30

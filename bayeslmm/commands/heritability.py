@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bayeslmm.commands.shared import (
+    kernel_files,
+    make_kernel,
+    paragraph,
+    parse_prior,
+    percent,
+    require_one_source,
+    sources,
+    write_draws,
+    write_summary,
+)
 from bayeslmm.errors import InputError
 from bayeslmm.inputs.phenotypes import read_phenotypes
 from bayeslmm.model.lmm import LMM
@@ -19,20 +30,6 @@ from bayeslmm.runs.results import (
     trait_names,
     write_provenance,
     write_table,
-)
-
-if TYPE_CHECKING:
-    pass
-from bayeslmm.commands.shared import (
-    kernel_files,
-    make_kernel,
-    paragraph,
-    parse_prior,
-    percent,
-    require_one_source,
-    sources,
-    write_draws,
-    write_summary,
 )
 
 

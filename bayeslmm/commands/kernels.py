@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from bayeslmm.commands.shared import BASIS, genotype_files, read_ids, read_kernel, selected
 from bayeslmm.inputs.genotypes import read_genotypes
 from bayeslmm.relatedness.dense import grm as make_grm
 from bayeslmm.relatedness.dense import write_gemma, write_grm
@@ -17,10 +17,6 @@ from bayeslmm.runs.results import (
     write_provenance,
     write_table,
 )
-
-if TYPE_CHECKING:
-    pass
-from bayeslmm.commands.shared import BASIS, genotype_files, read_ids, read_kernel, selected
 
 
 def grm(

@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from bayeslmm.bases.basis import Basis
-from bayeslmm.errors import InputError
-from bayeslmm.inputs.genotypes import read_genotypes
-from bayeslmm.inputs.phenotypes import read_phenotypes, relabel
-from bayeslmm.model.lmm import LMM
-from bayeslmm.relatedness.dense import Relatedness
-from bayeslmm.runs.progress import blas_threads
-from bayeslmm.runs.results import PROVENANCE, Clock, result_folder, write_provenance, write_table
-
-if TYPE_CHECKING:
-    pass
 from bayeslmm.commands.shared import (
     genotype_files,
     kernel_files,
@@ -30,6 +19,13 @@ from bayeslmm.commands.shared import (
     require_one_source,
     write_summary,
 )
+from bayeslmm.errors import InputError
+from bayeslmm.inputs.genotypes import read_genotypes
+from bayeslmm.inputs.phenotypes import read_phenotypes, relabel
+from bayeslmm.model.lmm import LMM
+from bayeslmm.relatedness.dense import Relatedness
+from bayeslmm.runs.progress import blas_threads
+from bayeslmm.runs.results import PROVENANCE, Clock, result_folder, write_provenance, write_table
 
 
 def predict(

@@ -10,18 +10,6 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm import priors
-from bayeslmm.errors import InputError
-from bayeslmm.genome.loci import lead_variants
-from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
-from bayeslmm.inputs.phenotypes import read_phenotypes
-from bayeslmm.model import tables
-from bayeslmm.model.lmm import LMM
-from bayeslmm.runs.progress import blas_threads
-from bayeslmm.runs.results import PROVENANCE, Clock, result_folder, write_provenance, write_table
-
-if TYPE_CHECKING:
-    import xarray as xr
-
 from bayeslmm.commands.shared import (
     aligned,
     genotype_files,
@@ -37,6 +25,17 @@ from bayeslmm.commands.shared import (
     write_draws,
     write_summary,
 )
+from bayeslmm.errors import InputError
+from bayeslmm.genome.loci import lead_variants
+from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
+from bayeslmm.inputs.phenotypes import read_phenotypes
+from bayeslmm.model import tables
+from bayeslmm.model.lmm import LMM
+from bayeslmm.runs.progress import blas_threads
+from bayeslmm.runs.results import PROVENANCE, Clock, result_folder, write_provenance, write_table
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _LOCI_SHOWN, _SNPS_SHOWN = 10, 30
 _SAMPLERS = ("nutpie", "pymc")

@@ -363,3 +363,29 @@ def reml_estimate(ax: Axes, value: float, se: float, at: float, left: float, rig
     bars.lines[0].set(clip_on=False, gid="reml")
     # what the legend shows
     ax.plot([], [], linewidth=1.6 if whisker else 0, label=label, **style)
+
+
+def pip_marks(ax: Axes, pip: np.ndarray, y: np.ndarray) -> None:
+    """Posterior inclusion probabilities in a column on the right."""
+    for row, value in zip(y, pip, strict=True):
+        text = "> 0.999" if value > 0.9995 else "< 0.001" if value < 0.0005 else f"{value:.3f}"
+        ax.annotate(
+            text,
+            (1, row),
+            xycoords=("axes fraction", "data"),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=INK,
+            gid="pip",
+        )
+    ax.annotate(
+        "PIP",
+        (1, 1),
+        xycoords="axes fraction",
+        xytext=(8, 5),
+        textcoords="offset points",
+        fontsize=9,
+        color=FAINT,
+    )

@@ -22,6 +22,7 @@ from bayeslmm.plots.drawing import (
     clean,
     corner,
     halo,
+    pip_marks,
     reml_estimate,
     title_of,
     whisker_style,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from bayeslmm.model.heritability import H2Report
     from bayeslmm.model.lmm import LMM
-from bayeslmm.plots.scans import _pips
 
 _INTERVALS: dict[str, tuple[str, str, Any, str]] = {
     "posterior": ("posterior, highest density", SERIES[0], "-", "o"),
@@ -241,7 +241,7 @@ def effects(
         y, [f"{row.id}  ({row.ea}, {row.eaf:.2f})" for row in table.itertuples()], fontsize=9
     )
     if "pip" in table:
-        _pips(ax, table["pip"].to_numpy(), y)
+        pip_marks(ax, table["pip"].to_numpy(), y)
     name = str(tree.attrs.get("formula", "")).split("~")[0].strip()
     ax.set_xlabel(
         f"Change of {name or 'the phenotype'} per effect allele (in brackets, with frequency)"

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bayeslmm.plots.drawing import figure_size
 from bayeslmm.plots.partition import enrichment, shares
-
-if TYPE_CHECKING:
-    pass
 from bayeslmm.plots.posteriors import effects
 
 

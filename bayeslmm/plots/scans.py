@@ -340,29 +340,3 @@ def fine_mapping(
             alignment="left",
         )
     return ax
-
-
-def _pips(ax: Axes, pip: np.ndarray, y: np.ndarray) -> None:
-    """Posterior inclusion probabilities in a column on the right."""
-    for row, value in zip(y, pip, strict=True):
-        text = "> 0.999" if value > 0.9995 else "< 0.001" if value < 0.0005 else f"{value:.3f}"
-        ax.annotate(
-            text,
-            (1, row),
-            xycoords=("axes fraction", "data"),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-            color=INK,
-            gid="pip",
-        )
-    ax.annotate(
-        "PIP",
-        (1, 1),
-        xycoords="axes fraction",
-        xytext=(8, 5),
-        textcoords="offset points",
-        fontsize=9,
-        color=FAINT,
-    )

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
+from bayeslmm.relatedness import quality
 from bayeslmm.relatedness.quality import hardy_weinberg
 
 
@@ -98,6 +99,25 @@ def test_pruning_is_plink2s(families, mice, golden, name, window, step, r2):
     genotypes = families if name == "families" else genotypes
     kept = bl.prune(genotypes, window=window, step=step, r2=r2)
     assert list(kept) == ids_of(golden / f"plink2_{name}_{window}_{step}_{r2}.prune.in.gz")
+
+
+@pytest.mark.algebra
+@pytest.mark.parametrize("missing", [0.0, 0.05])
+def test_neighbours_are_all_pairs_above_the_limit(missing):
+    """In windows wider than a block of a product: against correlations of pairs one by one."""
+    rng = np.random.default_rng(2)
+    x = rng.binomial(2, 0.4, size=(60, 700)).astype(float)
+    for j in range(100):  # copies with errors, near and far
+        to = rng.integers(700)
+        x[:, to] = np.where(rng.random(60) < 0.8, x[:, j], x[:, to])
+    x[rng.random(x.shape) < missing] = np.nan
+    g = bl.Genotypes.from_array(x)
+    near, _ = quality._neighbours(g, 300, 0.3)
+    r = pd.DataFrame(x).corr().to_numpy()
+    i, j = np.triu_indices(700, 1)
+    pairs = {(a, b) for a, b in zip(i, j, strict=True) if b - a < 300 and r[a, b] ** 2 > 0.3}
+    assert {(a, a + d) for a in range(700) for d in range(1, 300) if near[a] >> d & 1} == pairs
+    assert len(pairs) > 20
 
 
 def test_windows_in_kilobases_leave_no_close_pair(families):

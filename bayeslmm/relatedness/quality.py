@@ -162,29 +162,42 @@ def hardy_weinberg(hom1: np.ndarray, het: np.ndarray, hom2: np.ndarray) -> np.nd
     >>> hardy_weinberg(np.array([1, 5]), np.array([2, 2]), np.array([1, 5])).round(4)
     array([1.    , 0.0265])
     """
-    counts = np.stack([np.asarray(part, dtype=np.int64) for part in (hom1, het, hom2)], axis=1)
-    counts[:, [0, 2]] = np.sort(counts[:, [0, 2]], axis=1)
-    unique, place = np.unique(counts, axis=0, return_inverse=True)
-    return np.array([_hardy_weinberg(*row) for row in unique.tolist()])[place.ravel()]
-
-
-def _hardy_weinberg(rare: int, het: int, common: int) -> float:
     from scipy.special import gammaln
 
-    n, minor = rare + het + common, 2 * rare + het
+    one, het, two = (np.asarray(part, dtype=np.int64) for part in (hom1, het, hom2))
+    n = one + het + two
+    minor = 2 * np.minimum(one, two) + het
+    log_factorial = gammaln(np.arange(n.max(initial=0) + 1) + 1)
+    p = np.ones(len(n))
+    if not len(n):
+        return p
+    # Variants with the same allele counts share a distribution.
+    order = np.lexsort((minor, n))
+    changes = np.diff(n[order]) | np.diff(minor[order])
+    for rows in np.split(order, np.flatnonzero(changes) + 1):
+        p[rows] = _hardy_weinberg(het[rows], int(minor[rows[0]]), int(n[rows[0]]), log_factorial)
+    return p
+
+
+def _hardy_weinberg(
+    het: np.ndarray, minor: int, n: int, log_factorial: np.ndarray
+) -> np.ndarray | float:
+    """P-values of numbers of heterozygotes (k,) among n samples with these minor alleles."""
     if minor == 0:
         return 1.0
-    # Numbers of heterozygotes that are not hopelessly improbable, and the observed one.
+    # Numbers of heterozygotes that are not hopelessly improbable, and the observed ones.
     mean = minor * (2 * n - minor) / max(2 * n - 1, 1)
-    reach = abs(het - mean) + _SDS * np.sqrt(mean + 1)
+    reach = np.abs(het - mean).max() + _SDS * np.sqrt(mean + 1)
     low, high = max(minor % 2, int(mean - reach)), min(minor, int(mean + reach) + 1)
-    hets = np.arange(low + (low - minor) % 2, high + 1, 2)
-    rares = (minor - hets) / 2
-    logs = hets * np.log(2) - gammaln(rares + 1) - gammaln(hets + 1) - gammaln(n - hets - rares + 1)
-    observed = logs[np.searchsorted(hets, het)]
-    top = logs.max()
-    p = np.exp(logs - top)
-    return float(min(1.0, p[logs <= observed + _EQUAL].sum() / p.sum()))
+    low += (low - minor) % 2
+    hets = np.arange(low, high + 1, 2)
+    rares = (minor - hets) // 2
+    logs = hets * np.log(2) - log_factorial[rares] - log_factorial[hets]
+    logs -= log_factorial[n - hets - rares]
+    ascending = np.sort(logs)
+    below = np.exp(ascending - ascending[-1]).cumsum()
+    observed = logs[(het - low) // 2]
+    return below[np.searchsorted(ascending, observed + _EQUAL, side="right") - 1] / below[-1]
 
 
 # -- linkage disequilibrium ----------------------------------------------------------------
@@ -293,8 +306,10 @@ def _neighbours(view: Genotypes, width: int, r2: float) -> tuple[list[int], np.n
 
     Bit d of the variant i stands for the pair (i, i + d).
     """
-    m, n = view.n_variants, view.n_samples
+    m = view.n_variants
     step = max(width, 256)
+    # Of a product of b variants with b + width the part beyond the width is for nothing.
+    part = max(64, width // 2)
     near: list[int] = [0] * m
     maf = np.zeros(m)
     starts = range(0, m, step)
@@ -304,23 +319,29 @@ def _neighbours(view: Genotypes, width: int, r2: float) -> tuple[list[int], np.n
     for start, calls in read:
         b = min(step, m - start)
         present = calls != MISSING
-        h = np.where(present, calls - np.int8(1), 0).astype(np.float32)
-        high = _correlated(h, None if present.all() else present, b, r2, n)
+        complete = bool(present.all())
+        h = (calls if complete else np.where(present, calls, 1)).astype(np.float32)
+        h -= 1
+        for first in range(0, b, part):
+            rows = slice(first, min(first + part, b) + width - 1)
+            k = min(part, b - first)
+            high = _correlated(h[rows], None if complete else present[rows], k, r2)
+            for i, row in enumerate(high):
+                bits = np.packbits(row[i + 1 : i + width], bitorder="little").tobytes()
+                near[start + first + i] = int.from_bytes(bits, "little") << 1
         seen = present[:b].sum(axis=1)
         eaf = (h[:b].sum(axis=1, dtype=np.float64) / np.maximum(seen, 1) + 1) / 2
         maf[start : start + b] = np.where(seen > 0, np.minimum(eaf, 1 - eaf), 0)
-        for i, row in enumerate(high):
-            later = np.flatnonzero(row[i + 1 : i + width]) + 1
-            near[start + i] = sum(1 << int(d) for d in later)
     return near, maf
 
 
-def _correlated(h: np.ndarray, present: np.ndarray | None, b: int, r2: float, n: int) -> np.ndarray:
+def _correlated(h: np.ndarray, present: np.ndarray | None, b: int, r2: float) -> np.ndarray:
     """Which of the first b variants and all are above r2; sums are exact integers."""
-    first = h[:b]
+    first, n = h[:b], h.shape[1]
     dot = (first @ h.T).astype(np.float64)
     if present is None:
-        total, square = (part.sum(axis=1, dtype=np.float64) for part in (h, np.abs(h)))
+        total = h.sum(axis=1, dtype=np.float64)
+        square = np.einsum("ij,ij->i", h, h).astype(np.float64)
         variance = square * n - total * total
         covariance = dot * n - total[:b, None] * total
         limit = r2 * variance[:b, None] * variance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,20 +60,23 @@ def beta(a: float, b: float, *, spike: float = 0.0) -> H2Prior:
     """
     if not (a > 0 and b > 0):
         raise InputError(f"Beta({a:g}, {b:g}) is no density: both parameters must be above 0.")
+    return H2Prior(partial(_log_beta, a, b), f"Beta({a:g}, {b:g})", spike, (a, b))
+
+
+# Densities are partial applications of functions of the module, not closures: a model can then be
+# sent to another process.
+
+
+def _log_beta(a: float, b: float, h2: np.ndarray) -> np.ndarray:
     from scipy.special import betaln
 
-    constant = float(betaln(a, b))
-
-    def log_density(h2: np.ndarray) -> np.ndarray:
-        # Where the factor is constant it is left out: 0 * log(0) would be NaN.
-        value = np.full_like(h2, -constant)
-        if a != 1:
-            value += (a - 1) * np.log(h2)
-        if b != 1:
-            value += (b - 1) * np.log1p(-h2)
-        return value
-
-    return H2Prior(log_density, f"Beta({a:g}, {b:g})", spike, (a, b))
+    # Where the factor is constant it is left out: 0 * log(0) would be NaN.
+    value = np.full_like(h2, -float(betaln(a, b)))
+    if a != 1:
+        value += (a - 1) * np.log(h2)
+    if b != 1:
+        value += (b - 1) * np.log1p(-h2)
+    return value
 
 
 def uniform(*, spike: float = 0.0) -> H2Prior:
@@ -98,15 +102,22 @@ def density(function: Callable[[np.ndarray], np.ndarray], *, spike: float = 0.0)
     InputError
         If it is negative, not finite, or has no mass.
     """
+    return _normalised(
+        partial(_log_of, function, "The prior density of h2", " on (0, 1)"),
+        getattr(function, "__name__", "density"),
+        spike,
+    )
 
-    def log_unnormalised(h2: np.ndarray) -> np.ndarray:
-        values = np.broadcast_to(np.asarray(function(h2), dtype=np.float64), h2.shape)
-        if not np.isfinite(values).all() or (values < 0).any():
-            raise InputError("The prior density of h2 must be finite and not negative on (0, 1).")
-        with np.errstate(divide="ignore"):
-            return np.log(values)
 
-    return _normalised(log_unnormalised, getattr(function, "__name__", "density"), spike)
+def _log_of(
+    function: Callable[[np.ndarray], np.ndarray], what: str, where: str, x: np.ndarray
+) -> np.ndarray:
+    """Log of a user's density at x (G, ...), shape (G,)."""
+    values = np.broadcast_to(np.asarray(function(x), dtype=np.float64), len(x))
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise InputError(f"{what} must be finite and not negative{where}.")
+    with np.errstate(divide="ignore"):
+        return np.log(values)
 
 
 def _normalised(
@@ -115,7 +126,13 @@ def _normalised(
     if not (log_density(np.linspace(0.001, 0.999, 999)) > -np.inf).any():
         raise InputError("The prior density of h2 is 0 on all of (0, 1).")
     constant = unit_density(log_density).log_integral
-    return H2Prior(lambda h2: log_density(h2) - constant, name, spike)
+    return H2Prior(partial(_less, log_density, constant), name, spike)
+
+
+def _less(
+    log_density: Callable[[np.ndarray], np.ndarray], constant: float, h2: np.ndarray
+) -> np.ndarray:
+    return log_density(h2) - constant
 
 
 def penalised_complexity(basis: Basis, *, upper: float, prob: float) -> H2Prior:
@@ -142,20 +159,22 @@ def penalised_complexity(basis: Basis, *, upper: float, prob: float) -> H2Prior:
         raise InputError(f"upper and prob must be in (0, 1), but are {upper:g} and {prob:g}.")
     s = np.asarray(basis.values) / basis.kappa
 
-    def distance(h2: np.ndarray) -> np.ndarray:
-        v = np.maximum(1 + np.multiply.outer(h2, s - 1), 1e-300)
-        return np.sqrt(np.maximum((v - 1 - np.log(v)).sum(axis=-1), 1e-300))
+    rate = float(-np.log(prob) / _distance(s, np.array([upper]))[0])
+    pc = partial(_pc_density, s, rate)
+    name = f"PC prior, P(h2 > {upper:g}) = {prob:g}"
+    return _normalised(partial(_log_of, pc, "The prior density of h2", " on (0, 1)"), name)
 
-    rate = -np.log(prob) / distance(np.array([upper]))[0]
 
-    def pc(h2: np.ndarray) -> np.ndarray:
-        v = np.maximum(1 + np.multiply.outer(h2, s - 1), 1e-300)
-        d = distance(h2)
-        slope = ((s - 1) * (1 - 1 / v)).sum(axis=-1) / (2 * d)
-        return rate * np.exp(-rate * d) * slope
+def _distance(s: np.ndarray, h2: np.ndarray) -> np.ndarray:
+    v = np.maximum(1 + np.multiply.outer(h2, s - 1), 1e-300)
+    return np.sqrt(np.maximum((v - 1 - np.log(v)).sum(axis=-1), 1e-300))
 
-    pc.__name__ = f"PC prior, P(h2 > {upper:g}) = {prob:g}"
-    return density(pc)
+
+def _pc_density(s: np.ndarray, rate: float, h2: np.ndarray) -> np.ndarray:
+    v = np.maximum(1 + np.multiply.outer(h2, s - 1), 1e-300)
+    d = _distance(s, h2)
+    slope = ((s - 1) * (1 - 1 / v)).sum(axis=-1) / (2 * d)
+    return rate * np.exp(-rate * d) * slope
 
 
 def as_h2_prior(prior: Any) -> H2Prior:
@@ -304,35 +323,20 @@ def as_share_prior(prior: Any, kernels: Sequence[str]) -> SharePrior:
     if isinstance(prior, Dirichlet):
         each = _concentrations(prior.concentration, kernels)
         alpha = np.append(each, prior.residual)
-        log_density = _log_dirichlet(alpha)
         numbers = ", ".join(f"{a:g}" for a in alpha)
-        return SharePrior(log_density, f"Dirichlet({numbers})", alpha, each)
+        return SharePrior(partial(_log_dirichlet, alpha), f"Dirichlet({numbers})", alpha, each)
     if isinstance(prior, HeritabilitySplit):
         each = _concentrations(prior.concentration, kernels)
-        split, total = _log_dirichlet(each), prior.total
-
-        def log_density(shares: np.ndarray) -> np.ndarray:
-            h = shares[:, :-1].sum(axis=1)
-            inside = split(shares[:, :-1] / h[:, None])
-            return total.log_density(np.minimum(h, 1.0)) + inside - (K - 1) * np.log(h)
-
+        total = prior.total
         numbers = ", ".join(f"{a:g}" for a in each)
         name = f"sum {total!r}, split Dirichlet({numbers})"
         alone = K == 1 and total.parameters is not None
         concentration = np.array(total.parameters) if alone else None
-        return SharePrior(log_density, name, concentration, each)
+        return SharePrior(partial(_log_split, total, each), name, concentration, each)
     if callable(prior):
-        function = prior
-
-        def log_function(shares: np.ndarray) -> np.ndarray:
-            values = np.broadcast_to(np.asarray(function(shares), dtype=np.float64), len(shares))
-            if not np.isfinite(values).all() or (values < 0).any():
-                raise InputError("The prior density of shares must be finite and not negative.")
-            with np.errstate(divide="ignore"):
-                return np.log(values)
-
+        log_density = partial(_log_of, prior, "The prior density of shares", "")
         name = getattr(prior, "__name__", "density")
-        return SharePrior(log_function, f"{name}, not normalised")
+        return SharePrior(log_density, f"{name}, not normalised")
     raise InputError(
         f"prior={prior!r} is no prior of shares. Use 'uniform', bl.priors.Dirichlet(...), "
         "bl.priors.HeritabilitySplit(...), or a function of shares."
@@ -350,17 +354,19 @@ def _concentrations(given: float | Mapping[str, float], kernels: Sequence[str]) 
     return np.array([float(given[name]) for name in kernels])
 
 
-def _log_dirichlet(alpha: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def _log_dirichlet(alpha: np.ndarray, shares: np.ndarray) -> np.ndarray:
     from scipy.special import gammaln
 
     constant = float(gammaln(alpha.sum()) - gammaln(alpha).sum())
+    # Where the factor is constant it is left out: 0 * log(0) would be NaN.
     uneven = np.flatnonzero(alpha != 1)
+    return constant + np.log(shares[:, uneven]) @ (alpha[uneven] - 1)
 
-    def log_density(shares: np.ndarray) -> np.ndarray:
-        # Where the factor is constant it is left out: 0 * log(0) would be NaN.
-        return constant + np.log(shares[:, uneven]) @ (alpha[uneven] - 1)
 
-    return log_density
+def _log_split(total: H2Prior, split: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    h = shares[:, :-1].sum(axis=1)
+    inside = _log_dirichlet(split, shares[:, :-1] / h[:, None])
+    return total.log_density(np.minimum(h, 1.0)) + inside - (len(split) - 1) * np.log(h)
 
 
 # -- correlations --------------------------------------------------------------------------
@@ -613,5 +619,7 @@ def as_snp_prior(prior: Any) -> SnpPrior:
 
 def _positive(**values: float) -> None:
     for name, value in values.items():
+        if not isinstance(value, int | float | np.number):
+            raise InputError(f"{name} must be a number above 0, but is {value!r}.")
         if not (value > 0 and np.isfinite(value)):
             raise InputError(f"{name} must be above 0, but is {value:g}.")

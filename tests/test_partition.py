@@ -558,12 +558,28 @@ def test_components_join_several_kernels_when_it_is_said_whose(pair):
     np.testing.assert_allclose(np.abs(model.C.PC1), np.abs(one.C.PC1), atol=1e-8)
 
 
-def test_copies_are_the_same_model(pair):
+@pytest.mark.parametrize(
+    "prior",
+    [
+        "uniform",
+        bl.priors.HeritabilitySplit(bl.priors.beta(2, 3), 0.5),
+        bl.priors.HeritabilitySplit(stats.beta(2, 3)),
+    ],
+    ids=repr,
+)
+def test_copies_are_the_same_model(pair, prior):
+    """Here, and in another process: what Dask and joblib send is pickled."""
+    import pickle
     from copy import copy, deepcopy
 
-    for again in (copy(pair), deepcopy(pair)):
+    table = pair.C.assign(y=pair.y)
+    model = bl.LMM("y ~ age", table, kernels=pair.grms, prior=prior)
+    sent = pickle.loads(pickle.dumps(model))  # before anything is computed, and after
+    expected = model.posterior(100, seed=1)["posterior"].dataset
+    for again in (sent, pickle.loads(pickle.dumps(model)), copy(model), deepcopy(model)):
         assert type(again) is bl.PartitionedLMM
-        assert again.reml().loglik == pair.reml().loglik
+        assert again.reml().loglik == model.reml().loglik
+        assert again.posterior(100, seed=1)["posterior"].dataset.equals(expected)
 
 
 def test_kernels_that_are_not_genetic_are_no_heritability():

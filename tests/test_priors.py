@@ -89,3 +89,8 @@ def test_what_a_user_may_write():
 def test_errors(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_list_of_concentrations_is_refused():
+    with pytest.raises(bl.InputError, match=r"must be a number above 0, but is \[1, 2\]"):
+        bl.priors.Dirichlet([1, 2])

@@ -10,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +97,7 @@ class Design:
         before = self.covariates_of
         if before is None:
             return made
-
-        def covariates_of(new: pd.DataFrame) -> np.ndarray:
-            absent = [name for name in names if name not in new]
-            if absent:
-                raise InputError(f"Covariates of new samples lack the column {listing(absent)}.")
-            _refuse_infinite(new[names])
-            return np.column_stack([before(new), new[names].to_numpy(dtype=np.float64)])
-
-        return replace(made, covariates_of=covariates_of)
+        return replace(made, covariates_of=partial(_with_further, before, names))
 
 
 # -- tables --------------------------------------------------------------------------------
@@ -331,7 +324,7 @@ def design_from_formula(
             "bl.pca(...).scores to the table and name them, as in PC1 + PC2."
         )
     from formulaic import Formula
-    from formulaic.errors import DataMismatchWarning, FormulaicError
+    from formulaic.errors import FormulaicError
 
     try:
         parsed = Formula(formula)
@@ -386,31 +379,45 @@ def design_from_formula(
             raise InputError(
                 f"Covariate '{term}' has one level only among the analysed samples. Remove it."
             )
-    spec = C.model_spec
-
-    def covariates_of(table: pd.DataFrame) -> np.ndarray:
-        absent = [name for name in used_right if name not in table]
-        if absent:
-            raise InputError(f"Covariates of new samples lack the column {listing(absent)}.")
-        incomplete = table[used_right].isna().any(axis=1) if used_right else None
-        if incomplete is not None and incomplete.any():
-            raise InputError(
-                f"Covariates are missing for {int(incomplete.sum()):,} new samples: "
-                f"{listing(table.index[incomplete])}."
-            )
-        try:
-            with np.errstate(all="ignore"), warnings.catch_warnings():
-                warnings.simplefilter("error", DataMismatchWarning)  # a level unknown to the model
-                made = spec.get_model_matrix(table[used_right], na_action="ignore")
-            values = made.to_numpy(dtype=np.float64)
-        except (FormulaicError, DataMismatchWarning, ValueError, TypeError) as error:
-            raise InputError(f"Covariates of new samples: {_first_line(error)}") from error
-        _refuse_infinite(pd.DataFrame(values, table.index, C.columns))
-        return values
-
+    covariates_of = partial(_covariates_of, C.model_spec, used_right)
     C = pd.DataFrame(C).astype(np.float64).set_axis(ids, axis=0)
     checked = _checked(y[:, 0], C, name, account)
     return replace(checked, covariates_of=covariates_of, levels=levels)
+
+
+def _covariates_of(spec: Any, used: list[str], table: pd.DataFrame) -> np.ndarray:
+    """Covariates of new samples, as the formula made those of the model (`ModelSpec`)."""
+    from formulaic.errors import DataMismatchWarning, FormulaicError
+
+    absent = [name for name in used if name not in table]
+    if absent:
+        raise InputError(f"Covariates of new samples lack the column {listing(absent)}.")
+    incomplete = table[used].isna().any(axis=1) if used else None
+    if incomplete is not None and incomplete.any():
+        raise InputError(
+            f"Covariates are missing for {int(incomplete.sum()):,} new samples: "
+            f"{listing(table.index[incomplete])}."
+        )
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("error", DataMismatchWarning)  # a level unknown to the model
+            made = spec.get_model_matrix(table[used], na_action="ignore")
+        values = made.to_numpy(dtype=np.float64)
+    except (FormulaicError, DataMismatchWarning, ValueError, TypeError) as error:
+        raise InputError(f"Covariates of new samples: {_first_line(error)}") from error
+    _refuse_infinite(pd.DataFrame(values, table.index, list(spec.column_names)))
+    return values
+
+
+def _with_further(
+    before: Callable[[pd.DataFrame], np.ndarray], names: list[str], new: pd.DataFrame
+) -> np.ndarray:
+    """Those of the formula and, after them, the columns of further covariates."""
+    absent = [name for name in names if name not in new]
+    if absent:
+        raise InputError(f"Covariates of new samples lack the column {listing(absent)}.")
+    _refuse_infinite(new[names])
+    return np.column_stack([before(new), new[names].to_numpy(dtype=np.float64)])
 
 
 def _columns(terms: Iterable[Any], data: pd.DataFrame) -> list[str]:

@@ -8,7 +8,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from bayeslmm.model.heritability import H2Report
     from bayeslmm.model.intervals import Nodes
     from bayeslmm.model.residuals import ResidualCheck
+    from bayeslmm.partition.model import PartitionedLMM
     from bayeslmm.relatedness.structure import PCA
 
 type Kernel = Relatedness | HasGRM | Basis | pd.DataFrame | np.ndarray
@@ -146,8 +147,9 @@ class LMM:
         What a missing covariate does.
     kernels : mapping of str to kernel, optional
         Several kernels by name, instead of `kernel`: makes a `PartitionedLMM`, the model of as
-        many variance components, and takes its options (`prior` in place of `h2_prior`). A type
-        checker takes the result for an `LMM`: typed code calls `PartitionedLMM` itself.
+        many variance components, and takes its options (`prior` in place of `h2_prior`).
+        Pyright and editors know it; mypy takes the result for an `LMM`: code that it checks calls
+        `PartitionedLMM` itself.
     pcs : PCA or DataFrame, optional
         What ``pcs(k)`` in the formula means, as in ``"cd8 ~ sex + pcs(10)"``: a `PCA`, or
         a table with the columns PC1, PC2, ... by sample id. By default the components of
@@ -180,6 +182,21 @@ class LMM:
     0.65
     """
 
+    # Pyright, and editors that use it, know the type of the result; mypy has no way to.
+    @overload
+    def __new__(cls, *arguments: Any, kernels: None = None, **options: Any) -> Self: ...
+    @overload
+    def __new__(  # type: ignore[misc]
+        cls,
+        formula: str | np.ndarray | pd.Series,
+        data: pd.DataFrame | np.ndarray | str | os.PathLike[str] | None = None,
+        *,
+        kernels: Mapping[str, Kernel],
+        prior: Any = "uniform",
+        id: str | None = None,
+        missing: Literal["error", "drop"] = "error",
+        pcs: PCA | pd.DataFrame | None = None,
+    ) -> PartitionedLMM: ...
     def __new__(
         cls,
         *arguments: Any,

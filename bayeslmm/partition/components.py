@@ -76,20 +76,15 @@ class Components:
     """
 
     def __init__(self, y: np.ndarray, C: np.ndarray, kernels: Matrices, *, center: bool) -> None:
-        from scipy.linalg.lapack import dgeqrf, dormqr
+        from scipy.linalg.lapack import dgeqrf
 
         n, c = C.shape
         self.n, self.c, self.df = n, c, n - c
         K = len(kernels)
         size = self.df * (self.df + 1) // 2
         require_memory(8.0 * ((K + 3) * size + 3 * n * n), f"{K} kernels of {n:,} samples")
-        qr, tau, _, _ = dgeqrf(np.asfortranarray(C, dtype=np.float64))
-        self._R = np.triu(qr[:c])
-
-        def reflect(X: np.ndarray, side: str, trans: str) -> np.ndarray:
-            return dormqr(side, trans, qr, tau, X, max(64 * n, 1), overwrite_c=1)[0] if c else X
-
-        self._turn = lambda y: reflect(np.array(y, dtype=np.float64, order="F")[:, None], "L", "T")
+        self._qr, self._tau, _, _ = dgeqrf(np.asfortranarray(C, dtype=np.float64))
+        self._R = np.triu(self._qr[:c])
         self._set_phenotype(y)
         self.packed = np.empty((K, size))
         self.kappa = np.empty(K)
@@ -103,12 +98,22 @@ class Components:
                 M += means.mean()
             self.kappa[k] = np.trace(M) / n
             M /= self.kappa[k]
-            M = reflect(reflect(M, "L", "T"), "R", "N")
+            M = self._reflected(self._reflected(M, "L", "T"), "R", "N")
             self.own[k], self.cross[k] = M[:c, :c], M[:c, c:]
             self.packed[k] = pack(M[c:, c:])
 
+    def _reflected(self, X: np.ndarray, side: str, trans: str) -> np.ndarray:
+        """Q' X or X Q of the covariates' QR decomposition; X is overwritten."""
+        from scipy.linalg.lapack import dormqr
+
+        if not self.c:
+            return X
+        work = max(64 * self.n, 1)
+        return dormqr(side, trans, self._qr, self._tau, X, work, overwrite_c=1)[0]
+
     def _set_phenotype(self, y: np.ndarray) -> None:
-        turned = self._turn(y)[:, 0]
+        column = np.array(y, dtype=np.float64, order="F")[:, None]
+        turned = self._reflected(column, "L", "T")[:, 0]
         self.y, self._Q1y = turned[self.c :].copy(), turned[: self.c].copy()
 
     def with_phenotype(self, y: np.ndarray) -> Components:

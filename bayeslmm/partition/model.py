@@ -118,7 +118,7 @@ class PartitionedLMM:
     """A linear mixed model of several kernels: y = C b + sum_k u_k + e, u_k ~ N(0, s2_k K_k).
 
     ``bl.LMM(..., kernels={...})`` makes one, as this class itself does with the same arguments
-    (type checkers know the result only then). A specification like `LMM`: nothing is computed
+    (mypy knows the result only then). A specification like `LMM`: nothing is computed
     until a method is called; what methods share is computed once.
 
     Parameters

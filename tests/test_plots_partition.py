@@ -61,3 +61,19 @@ def test_chromosomes_by_length(model):
     assert {"1", "2", "3"} <= {text.get_text() for text in ax.texts}
     with pytest.raises(bl.InputError, match="No chromosomes of known length"):
         bl.plots.chromosome_h2(pd.DataFrame({"h2": [0.1]}, index=["all"]), g)
+
+
+def test_names_of_chromosomes_do_not_cover_each_other(model):
+    _, g = model
+    table = g.variants.assign(chrom=np.tile([str(k) for k in range(1, 10)], 10))
+    table["pos"] = 1 + np.arange(90) // 9 * 1_000_000
+    crowded = bl.Genotypes.from_array(np.zeros((2, 90)), ["a", "b"], table)
+    names = [str(k) for k in range(1, 10)]
+    h2 = [0.05, 0.052, 0.1, 0.101, 0.2, 0.3, 0.31, 0.4, 0.403]
+    components = pd.DataFrame({"h2": h2, "h2_se": 0.01}, index=names)
+    ax = bl.plots.chromosome_h2(components, crowded)
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts if text.get_text() in names]
+    assert len(boxes) == 9
+    overlaps = [a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]]
+    assert not any(overlaps)

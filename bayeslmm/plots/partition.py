@@ -182,18 +182,45 @@ def chromosome_h2(
         label="in proportion to length",
     )
     ax.legend(frameon=False, fontsize=8.5, loc="upper left", labelcolor=INK)
-    for name, a, b in zip(names, x, h2, strict=True):
-        ax.annotate(
-            name, (a, b), xytext=(4, 4), textcoords="offset points", fontsize=8.5, color=INK,
-            path_effects=halo(),
-        )  # fmt: skip
     ax.set_xlim(0, end[1])
     ax.set_ylim(0)
+    _name_points(ax, names, x, h2)
     ax.set_xlabel("length of the chromosome (Mb)")
     ax.set_ylabel("share of the variance")
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2f}"))
     _finish(ax, title)
     return ax
+
+
+def _name_points(ax: Axes, names: list[str], x: np.ndarray, y: np.ndarray) -> None:
+    """Names beside points, each on the first side where it covers no name and no point.
+
+    Where all sides are taken it stands on the first one.
+    """
+    # All in points of the page.
+    at = ax.transData.transform(np.column_stack([x, y])) * 72 / ax.figure.dpi
+    corner = ax.transAxes.transform([(0, 0), (1, 0)]) * 72 / ax.figure.dpi
+    below_axis = corner[0] - (0, 100), corner[1]
+    taken = [below_axis, *((point - 3, point + 3) for point in at)]
+    size = 8.5
+    for name, a, b, here in zip(names, x, y, at, strict=True):
+        extent = np.array([0.62 * size * len(name), size])
+        left, below, middle = -4 - extent[0], -4 - extent[1], -extent[1] / 2
+        sides = [(4, 4), (left, 4), (4, below), (left, below), (7, middle), (left - 3, middle)]
+        sides += [(14, 4), (left - 10, 4), (14, middle), (left - 10, middle)]
+        boxes = [(here + side, here + side + extent) for side in sides]
+        free = [i for i, box in enumerate(boxes) if not any(_meet(box, other) for other in taken)]
+        chosen = free[0] if free else 0
+        taken.append(boxes[chosen])
+        ax.annotate(
+            name, (a, b), xytext=sides[chosen], textcoords="offset points", fontsize=size,
+            color=INK, path_effects=halo(),
+        )  # fmt: skip
+
+
+def _meet(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Whether two boxes, each a lower left and an upper right corner, overlap."""
+    return bool((one[0] < other[1]).all() and (other[0] < one[1]).all())
 
 
 def _points() -> dict[str, Any]:

@@ -345,6 +345,26 @@ def test_ranks_of_the_truth_are_uniform():
         assert stats.binomtest(outside, replicates, 0.1).pvalue > 0.001, (name, outside)
 
 
+@pytest.mark.calibration
+def test_intervals_hold_the_truth():
+    """95% intervals of truths from the prior, and of rg = 0.9; each missed with p > 1e-4."""
+    data, rng = eigen_pair(n=60), np.random.default_rng(6)
+    replicates = 40
+    holds = np.empty((2, replicates, 4))
+    for r in range(replicates):
+        drawn = np.array([*rng.uniform(size=2), *rng.uniform(-1, 1, 2), -0.2])
+        for j, theta in enumerate([drawn, np.array([0.6, 0.5, 0.9, 0.2, 0.0])]):
+            one = data.with_y(phenotypes(data, theta, rng))
+            found = biv.draw_posterior(one, FLAT, 600, rng, start=biv.maximise(one).theta)
+            low, high = np.quantile(found.theta[:, :4], [0.025, 0.975], axis=0)
+            holds[j, r] = (low <= theta[:4]) & (theta[:4] <= high)
+    for name, count in zip(biv.THETA[:4], holds[0].sum(axis=0), strict=True):
+        assert stats.binomtest(int(count), replicates, 0.95).pvalue > 1e-4, (name, count)
+    # At one value an interval may hold the truth more often than it says.
+    near_1 = int(holds[1, :, 2].sum())
+    assert stats.binomtest(near_1, replicates, 0.95, "less").pvalue > 1e-4, near_1
+
+
 # -- specification, results ----------------------------------------------------------------------
 
 

@@ -1,26 +1,25 @@
 """Coverage and calibration of the genetic correlation, and NUTS beside it: docs/two-traits.md.
 
-    python docs/scripts/two_traits.py coverage [--repeats 400]   # a few minutes
+    python docs/scripts/two_traits.py coverage --n 1197 --repeats 400 --seed 1 --out one.csv
+    python docs/scripts/two_traits.py coverage-table one.csv [two.csv ...]
     python docs/scripts/two_traits.py calibration [--repeats 1000]
     python docs/scripts/two_traits.py nuts
     python docs/scripts/two_traits.py figures [--out docs/figures]
 
-Phenotypes of the first two are drawn on the eigenbasis of the mice, pair by pair.
+Phenotypes of the first three are drawn on the eigenbasis of the mice, pair by pair.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 import bayeslmm as bl
-from bayeslmm import plots
 from bayeslmm.bivariate import likelihood as biv
-from bayeslmm.generative.nuts import Density
 from bayeslmm.model.calibration import Calibration
 from bayeslmm.model.tables import interval
 from bayeslmm.priors import CorrelationPrior, uniform
@@ -47,45 +46,67 @@ def phenotypes(
     return y1, between / one * y1 + np.sqrt(np.maximum(two - between**2 / one, 0)) * z2
 
 
-def coverage(repeats: int) -> None:
+# What is simulated in turn: values of rg, and draws of all parameters from their prior (NaN).
+TURNS = (0.9, -0.9, 0.9, -0.9, 0.0, 0.5, np.nan, np.nan)
+
+
+def coverage(n: int, repeats: int, seconds: float, seed: int, out: Path) -> None:
+    """One row for each phenotype: truth, posterior and REML; as `BivariateLMM.rg` has them.
+
+    At fixed rg the other values are h2 0.6 and 0.5, re 0.2.
+    """
+    data = mice_with_both(None if n == 1197 else n).data
+    rng, start = np.random.default_rng([n, seed]), time.monotonic()
     rows = []
-    for n in (1197, 300):
-        data = mice_with_both(None if n == 1197 else n).data
-        for rg in (0.0, 0.5, 0.9, -0.9):
-            rng = np.random.default_rng([n, int(100 * abs(rg))])
-            truth = np.array([0.6, 0.5, rg, 0.2, 0.0])
-            covered = reml = limit = given = 0
-            errors = np.empty((repeats, 2))
-            width, worst_k, fewest = 0.0, -np.inf, np.inf
-            for r in range(repeats):
-                one = data.with_y(phenotypes(data, truth, rng))
-                found = biv.draw_posterior(one, FLAT, 1000, rng, start=truth)
-                low, high = interval(found.theta[:, 2])
-                covered += low <= rg <= high
-                width += (high - low) / repeats
-                worst_k, fewest = max(worst_k, found.k_hat), min(fewest, found.ess)
-                best = biv.maximise(one, start=truth)
-                limit += "rg" in best.at_limit
-                errors[r] = found.theta[:, 2].mean() - rg, best.theta[2] - rg
-                if best.covariance is not None:
-                    given += 1
-                    reml += abs(best.theta[2] - rg) < 1.96 * np.sqrt(best.covariance[2, 2])
-            rmse = np.sqrt((errors**2).mean(axis=0))
-            rows.append(
-                {
-                    "n": n,
-                    "rg": rg,
-                    "posterior": covered / repeats,
-                    "width": width,
-                    "REML +- 1.96 SE, where it has one": reml / max(given, 1),
-                    "REML at +-1": limit / repeats,
-                    "rmse posterior mean": rmse[0],
-                    "rmse REML": rmse[1],
-                    "largest k-hat": worst_k,
-                    "smallest ess": fewest,
-                }
-            )
-            print(pd.DataFrame(rows[-1:]).round(3).to_string(index=False, header=len(rows) == 1))
+    for r in range(repeats):
+        rg = TURNS[r % len(TURNS)]
+        fixed = np.isfinite(rg)
+        truth = np.array([0.6, 0.5, rg, 0.2, 0.0])
+        if not fixed:
+            truth = np.array([*rng.uniform(size=2), *rng.uniform(-1, 1, 2), 0.0])
+        one = data.with_y(phenotypes(data, truth, rng))
+        best = biv.maximise(one)
+        found = biv.draw_posterior(one, FLAT, 4000, rng, start=best.theta)
+        draws = found.theta[:, 2]
+        low, high = interval(draws)
+        q_low, q_high = np.quantile(draws, [0.025, 0.975])
+        se = np.nan if best.covariance is None else np.sqrt(best.covariance[2, 2])
+        rows.append(
+            {"n": n, "fixed": fixed, "rg": truth[2], "low": low, "high": high, "q_low": q_low}
+            | {"q_high": q_high, "mean": draws.mean(), "reml": best.theta[2], "se": se}
+            | {"at_limit": "rg" in best.at_limit, "k_hat": found.k_hat, "ess": found.ess}
+            | {"sampler": found.sampler.split(",")[0]}
+        )
+        done = r == repeats - 1 or time.monotonic() - start > seconds
+        if done or r % 50 == 49:
+            pd.DataFrame(rows).to_csv(out, index=False)
+        if done:
+            break
+
+
+def coverage_table(files: list[Path]) -> None:
+    """Print the table of docs/two-traits.md."""
+    rows = pd.concat([pd.read_csv(file) for file in files])
+    rows["what"] = np.where(rows.fixed, rows.rg.astype(str), "from the prior")
+    table = {}
+    for key, t in rows.groupby(["n", "what"]):
+        given = t[t.se.notna()]
+        covered = ((t.low <= t.rg) & (t.rg <= t.high)).mean()
+        table[key] = {
+            "replicates": len(t),
+            "covered": covered,
+            "se": np.sqrt(covered * (1 - covered) / len(t)),
+            "central": ((t.q_low <= t.rg) & (t.rg <= t.q_high)).mean(),
+            "width": (t.high - t.low).mean(),
+            "REML": ((given.reml - given.rg).abs() < 1.96 * given.se).mean(),
+            "at limit": t.at_limit.mean(),
+            "rmse": np.sqrt(((t["mean"] - t.rg) ** 2).mean()),
+            "rmse REML": np.sqrt(((t.reml - t.rg) ** 2).mean()),
+            "largest k": t.k_hat.max(),
+            "smallest ess": t.ess.min(),
+            "Metropolis": (t.sampler == "Metropolis").sum(),
+        }
+    print(pd.DataFrame(table).T.round(3).to_string())
 
 
 def calibration(repeats: int, draws: int = 99) -> None:
@@ -111,6 +132,8 @@ def nuts() -> None:
     """The model from its definition, full covariance matrix, flat priors, by NUTS."""
     import pymc as pm
     import pytensor.tensor as pt
+
+    from bayeslmm.generative.nuts import Density
 
     pair = mice_with_both(60)
     Y, n = pair.y.to_numpy(), 60
@@ -146,6 +169,10 @@ def nuts() -> None:
 
 
 def figures(out: Path) -> None:
+    from matplotlib.figure import Figure
+
+    from bayeslmm import plots
+
     report = mice_with_both().rg(20_000, seed=1)
     figure = Figure(figsize=(12.6, 4.2), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.35, 1, 1])
@@ -157,19 +184,27 @@ def figures(out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["coverage", "calibration", "nuts", "figures"])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    names = ["coverage", "coverage-table", "calibration", "nuts", "figures"]
+    parser.add_argument("what", choices=names)
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--n", type=int, choices=[1197, 300], default=1197)
     parser.add_argument("--repeats", type=int, default=400)
-    parser.add_argument("--out", type=Path, default=Path("docs/figures"))
+    parser.add_argument("--seconds", type=float, default=np.inf, help="stop after so many")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.what == "coverage":
-        coverage(options.repeats)
+        out = options.out or Path("coverage.csv")
+        coverage(options.n, options.repeats, options.seconds, options.seed, out)
+    elif options.what == "coverage-table":
+        coverage_table(options.files)
     elif options.what == "calibration":
         calibration(options.repeats)
     elif options.what == "nuts":
         nuts()
     else:
-        figures(options.out)
+        figures(options.out or Path("docs/figures"))
 
 
 if __name__ == "__main__":

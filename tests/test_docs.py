@@ -66,3 +66,11 @@ def test_every_module_is_in_the_architecture():
         cells = re.findall(r"^\| (.*?) \|", section, re.MULTILINE)
         listed = {name for cell in cells for name in re.findall(r"`([a-z]\w+)`", cell)}
         assert listed == {path.stem for path in paths}, packages
+
+
+def test_named_source_files_are_there():
+    for page in PAGES:
+        for name in re.findall(
+            r"`((?:bayeslmm|docs|tests|notebooks)/[\w/.]+\.\w+)`", page.read_text()
+        ):
+            assert (ROOT / name).exists(), f"{page.name} names {name}"

@@ -15,8 +15,8 @@ A sweep draws, all chains together:
 3. b given (l, h2), then u given (l, b, h2): both diagonal or c x c on the basis.
 4. (h2, b) once more, given y and the *standardised* u, with l integrated out: a probit
    regression on X and u / sqrt(h2), from Fisher-scoring proposals (Gamerman 1997).
-5. (h2, u) once more, given y and b: h2 from the linear model of the scores of y, or near where
-   it is, and u such that it keeps its place in that model's posterior of u (`_Guide`).
+5. (h2, u) once more, given y and b: h2 from its approximate posterior, and u such that it keeps
+   its place in the approximate posterior of u (`bayeslmm.binary.guide`).
 
 Steps 2 and 4 interweave what is sufficient and what is ancillary for h2 (Yu & Meng 2011):
 the first moves far where l says little about h2, the second where h2 is nearly 1 or l is
@@ -31,8 +31,6 @@ Stat Assoc 88:669.
 Liu JS, Wu YN (1999). Parameter expansion for data augmentation. J Am Stat Assoc 94:1264.
 Gamerman D (1997). Sampling from the posterior distribution in generalized linear mixed
 models. Stat Comput 7:57.
-Murray I, Adams RP (2010). Slice sampling covariance hyperparameters of latent Gaussian
-models. Adv Neural Inf Process Syst 23.
 Yu Y, Meng X-L (2011). To center or not to center: that is not the question. J Comput Graph
 Stat 20:531.
 """
@@ -45,6 +43,7 @@ from functools import cached_property
 
 import numpy as np
 
+from bayeslmm.binary.guide import Guide, mills_ratio
 from bayeslmm.numerics.nodes import cardinal, chebyshev, nodes_for, series
 
 # Nodes of h2 are Chebyshev's in its logit, over this range: all but 1e-6 of (0, 1).
@@ -54,9 +53,6 @@ _NODE_ERROR = 1e-9
 # 256 of them over what holds all but e^-20 of the mass are right to 1e-4 standard deviations.
 _STEPS = 256
 _NEGLIGIBLE = 20.0
-# Step 5: standard deviation of a move from where logit h2 is, and the least information of y.
-_NEAR = 1.5
-_LEAST_WEIGHT = 0.01
 # Below this the truncated normal needs logarithms.
 _FAR = -5.0
 
@@ -229,85 +225,17 @@ def truncated(c: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-class _Guide:
-    """The linear model of the scores of y: what it says of h2, and of u given h2.
-
-    The scores t_i = dlog Phi(sign_i eta_i) / deta_i at the probit fit without u have the mean
-    information rho. t / rho is l - X b, seen with error: rotated, it is taken for
-    N(z, 1 / rho - h2) with z = U'u ~ N(0, h2 s). Its posterior of z has mean m and sd r. A move of
-    h2 keeps (z - m) / r, the whitening of the latent values by an approximate posterior
-    (Murray & Adams 2010); what is approximate about it is made up for in the acceptance.
-    """
-
-    def __init__(self, problem: Problem, nodes: Nodes) -> None:
-        score, weight = _probit_fit(problem)
-        self.rho = max(weight, _LEAST_WEIGHT)
-        self.y = (problem.U.T @ (score / self.rho))[:, None]
-        self.s = problem.s[:, None]
-        h2 = 1 / (1 + np.exp(-nodes.logit))
-        D = h2[:, None] * (problem.s - 1) + 1 / self.rho
-        fit = np.log(D).sum(axis=1) + (1 / D) @ self.y[:, 0] ** 2
-        log_density = problem.log_prior(h2) + log_slope(nodes.logit) - 0.5 * fit
-        self.coefficients = series(log_density[:, None])[:, 0]
-        self.bulk = nodes.bulk(log_density[:, None])
-
-    def propose(
-        self, logit: np.ndarray, z: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """New logit h2 (k,) and z (n, k), and their part of the log acceptance ratio (k,)."""
-        k = len(logit)
-        x, density = (np.broadcast_to(part, (k, _STEPS + 1)) for part in self.bulk)
-        far = _inverse_cdf(x, density, rng)
-        near = logit + _NEAR * rng.standard_normal(k)
-        jump = rng.random(k) < 0.5
-        new = np.where(jump, far, near)
-        outside = np.abs(new) >= TOP_LOGIT
-        new = np.where(outside, logit, new)
-        m, r = self._posterior(logit)
-        place = np.where(r > 0, (z - m) / np.where(r > 0, r, 1), 0)
-        m, r = self._posterior(new)
-        z_new = m + r * place
-        ratio = self._misfit(new, z_new) - self._misfit(logit, z)
-        ratio += np.where(jump, 0, self._value(new) - self._value(logit))
-        return new, z_new, np.where(outside, -np.inf, ratio)
-
-    def _posterior(self, logit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        h2 = 1 / (1 + np.exp(-logit))
-        error = 1 / self.rho - h2
-        gain = h2 * self.s / (h2 * self.s + error)
-        return gain * self.y, np.sqrt(gain * error)
-
-    def _misfit(self, logit: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """-log N(y; z, error), shape (k,)."""
-        error = 1 / self.rho - 1 / (1 + np.exp(-logit))
-        square: np.ndarray = ((self.y - z) ** 2).sum(axis=0)
-        return 0.5 * (square / error + len(z) * np.log(error))
-
-    def _value(self, logit: np.ndarray) -> np.ndarray:
-        return np.polynomial.chebyshev.chebval(logit / TOP_LOGIT, self.coefficients)
-
-
-def _mills(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """log Phi(x) and its derivative, accurate in both tails."""
-    from scipy.special import log_ndtr
-
-    log_cdf = log_ndtr(x)
-    return log_cdf, np.exp(-0.5 * x * x - log_cdf) / np.sqrt(2 * np.pi)
-
-
-def _probit_fit(problem: Problem) -> tuple[np.ndarray, float]:
-    """Scores (n,) and their mean information at the posterior mode of b without u."""
+def _mean_without_u(problem: Problem) -> np.ndarray:
+    """X b + offset at the posterior mode of b without u, shape (n,)."""
     X, sign = problem.X, problem.sign
     offset = np.zeros(problem.n) if problem.offset is None else problem.offset
     b = np.zeros(X.shape[1])
     for _ in range(20):
         x = sign * (X @ b + offset)
-        score = _mills(x)[1]
+        score = mills_ratio(x)[1]
         H = (X.T * (score * (score + x))) @ X + np.diag(problem.precision)
         b = b + np.linalg.solve(H, X.T @ (sign * score) - problem.precision * b)
-    x = sign * (X @ b + offset)
-    score = _mills(x)[1]
-    return sign * score, float((score * _mills(-x)[1]).mean())
+    return np.asarray(X @ b + offset)
 
 
 class Sampler:
@@ -326,7 +254,8 @@ class Sampler:
     def __init__(self, problem: Problem, chains: int, rng: np.random.Generator) -> None:
         self.problem, self.rng, self.k = problem, rng, chains
         self.nodes = Nodes(problem)
-        self.guide = _Guide(problem, self.nodes)
+        mean = _mean_without_u(problem)
+        self.guide = Guide(problem.U, problem.s, problem.sign, mean, self._log_prior)
         p = problem.X.shape[1]
         # Dispersed starts: h2 over the inner part of its range, everybody at the mean.
         self.logit = rng.uniform(-2, 2, chains)
@@ -347,6 +276,10 @@ class Sampler:
     def noise(self) -> np.ndarray:
         """1 - h2 of each chain, shape (k,), accurate near h2 = 1."""
         return 1 / (1 + np.exp(self.logit))
+
+    def _log_prior(self, logit: np.ndarray) -> np.ndarray:
+        """Log density of logit h2, shape (G,)."""
+        return self.problem.log_prior(1 / (1 + np.exp(-logit))) + log_slope(logit)
 
     def _mean(self) -> np.ndarray:
         mean = self.problem.X @ self.b
@@ -401,6 +334,7 @@ class Sampler:
             return
         logit, u, ratio = self.proposal
         ratio = ratio + self._log_likelihood(logit, u) - self._log_likelihood(self.logit, self.u)
+        ratio = np.where(np.abs(logit) < TOP_LOGIT, ratio, -np.inf)
         moved = np.log(1 - self.rng.random(self.k)) < ratio
         self.moved += int(moved.sum())
         self.logit = np.where(moved, logit, self.logit)
@@ -448,7 +382,7 @@ class Sampler:
             eta = eta + problem.offset[:, None] * root
             last = a + problem.offset[:, None] * (sigma / root)
         x = problem.sign[:, None] * eta
-        log_cdf, mills = _mills(x)
+        log_cdf, mills = mills_ratio(x)
         score = problem.sign[:, None] * mills
         weight = mills * (mills + x)
         logit = 2 * np.log(np.maximum(np.abs(sigma), 1e-300))

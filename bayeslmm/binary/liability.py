@@ -532,7 +532,8 @@ class LiabilityLMM:
             genotypes = as_genotypes(genotypes)
             cross = predict.new_samples(self.observed, genotypes)
         else:
-            wanted = pd.Index([str(s) for s in samples or ()], name="id", dtype="str")
+            assert samples is not None
+            wanted = pd.Index([str(s) for s in samples], name="id", dtype="str")
             cross = predict.kernel_samples(self.observed, wanted)
             if "beta" in latent:
                 genotypes = predict.kernel_genotypes(self.observed).select(samples=cross.ids)

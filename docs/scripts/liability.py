@@ -1,28 +1,33 @@
 """The liability model and PCGC against the truth: what docs/binary-traits.md reports.
 
-    python docs/scripts/liability.py calibration     # SBC: 200 data sets, a minute
-    python docs/scripts/liability.py ascertainment   # 80 samples of 300, a minute
-    python docs/scripts/liability.py reliability     # risks of new samples, 1 minute
+    python docs/scripts/liability.py ascertainment --seed 1 --out runs/ascertainment_1.csv
+    python docs/scripts/liability.py calibration --seed 1 --out runs/calibration_1.csv
+    python docs/scripts/liability.py reliability --seed 1 --out runs/reliability_1.csv
+    python docs/scripts/liability.py figures runs
     python docs/scripts/liability.py nuts            # beside NUTS on the PyMC form, n = 200
 
-Figures go to docs/figures, tables to the terminal.
+The first three simulate for `--seconds` (240) and write after every replicate; runs of
+other seeds are other files. `figures` pools what is in a folder: figures go to docs/figures,
+tables to the terminal.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import itertools
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 import bayeslmm as bl
-from bayeslmm import plots
-from bayeslmm.model.calibration import reliability_table
 
 FIGURES = Path(__file__).parents[1] / "figures"
+METHODS = ("transformed", "liability", "pcgc")
+CALIBRATION_DRAWS = 49
 
 
 def sibs(families: int, size: int = 4) -> np.ndarray:
@@ -30,10 +35,10 @@ def sibs(families: int, size: int = 4) -> np.ndarray:
     return np.kron(np.eye(families), np.full((size, size), 0.5) + 0.5 * np.eye(size))
 
 
-def case_control_sample(
+def case_control_genotypes(
     n: int, m: int, h2: float, prevalence: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Half cases of a population, exactly: K of m normal genotypes, and who is a case.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Half cases of a population, exactly: m normal genotypes, who is a case, and effects.
 
     Liabilities are drawn given the status, genetic values given liabilities, genotypes
     given genetic values: no one is simulated in vain.
@@ -48,74 +53,130 @@ def case_control_sample(
     genetic = h2 * liability + np.sqrt(h2 * (1 - h2)) * rng.normal(size=n)
     Z = rng.normal(size=(n, m))
     Z += np.outer((genetic - Z @ effects) / h2, effects)
-    return Z @ Z.T / m, case
+    return Z, case, effects
 
 
-def calibration(replicates: int = 200) -> None:
-    """Ranks of the truth on 15 families of four, with a covariate."""
+def calibration(seed: int) -> Iterator[pd.DataFrame]:
+    """Ranks of the truth on 15 families of four, with a covariate; 20 data sets at a time."""
     rng = np.random.default_rng(1)
-    K = sibs(15)
-    model = bl.LiabilityLMM(rng.random(60) < 0.5, rng.normal(size=(60, 1)), K, b_sd=1.0)
-    check = model.calibrate(replicates=replicates, draws=49, seed=1)
-    print(check)
-    check.plot().figure.savefig(FIGURES / "calibration_liability.png", dpi=110)
+    model = bl.LiabilityLMM(rng.random(60) < 0.5, rng.normal(size=(60, 1)), sibs(15), b_sd=1.0)
+    for part in itertools.count():
+        check = model.calibrate(
+            replicates=20, draws=CALIBRATION_DRAWS, seed=1000 * seed + part, progress=False
+        )
+        yield check.ranks
 
 
-def ascertainment(replicates: int = 20, n: int = 300, m: int = 300) -> None:
+def ascertainment(seed: int, n: int = 1000, m: int = 1000) -> Iterator[pd.DataFrame]:
     """Estimates of h2 under case-control sampling, by three methods, against the truth."""
-    rng = np.random.default_rng(1)
-    rows, inside = [], []
+    rng = np.random.default_rng(seed)
     designs = [(prevalence, h2) for prevalence in (0.01, 0.1) for h2 in (0.2, 0.5)]
-    for prevalence, h2 in replicates * designs:
-        K, case = case_control_sample(n, m, h2, prevalence, rng)
-        model = bl.LiabilityLMM(case, kernel=K, prevalence=prevalence)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            draws = model.sample(draws=150, tune=100, seed=1, latent=0, progress=False)
-        scales = model.scales(draws).drop("observed")
-        rows.append({"prevalence": prevalence, "h2": h2} | scales["mean"].to_dict())
-        inside.append((scales.low <= h2) & (h2 <= scales.high))
-        print(prevalence, h2, scales["mean"].round(3).to_dict(), file=sys.stderr, flush=True)
-    table = pd.DataFrame(rows)
+    while True:
+        for prevalence, h2 in designs:
+            Z, case, _ = case_control_genotypes(n, m, h2, prevalence, rng)
+            model = bl.LiabilityLMM(case, kernel=Z @ Z.T / m, prevalence=prevalence)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                draws = model.sample(draws=150, tune=50, seed=1, latent=0, progress=False)
+            scales = model.scales(draws)
+            row = {"prevalence": prevalence, "h2": h2, "n": n}
+            for name in METHODS:
+                own = scales.loc[name]
+                row |= {name: own["mean"], f"{name}_low": own.low, f"{name}_high": own.high}
+            yield pd.DataFrame([row])
+
+
+def reliability(seed: int) -> Iterator[pd.DataFrame]:
+    """Predicted risks of people who were not analysed, and who became a case."""
+    rng = np.random.default_rng(seed)
+    while True:
+        yield _sib_cohort(rng).assign(design="random sample")
+        yield _case_control_cohort(rng).assign(design="case-control sample")
+
+
+def _sib_cohort(rng: np.random.Generator) -> pd.DataFrame:
+    """Families of five of a random sample, 25% cases, h2 0.7: the risk of the fifth."""
+    from scipy.special import ndtri
+
+    u = (rng.normal(size=(300, 5)) @ np.linalg.cholesky(sibs(1, 5)).T).ravel() * np.sqrt(0.7)
+    y = u + np.sqrt(0.3) * rng.normal(size=1500) > -ndtri(0.25)
+    return _risks(y, sibs(300, 5), np.arange(1500) % 5 < 4, None)
+
+
+def _case_control_cohort(rng: np.random.Generator) -> pd.DataFrame:
+    """Half cases of a prevalence of 10%, h2 0.5: the risk of 500 others of the population."""
+    from scipy.special import ndtri
+
+    n, others, m = 1000, 500, 100
+    Z, case, effects = case_control_genotypes(n, m, 0.5, 0.1, rng)
+    new = rng.normal(size=(others, m))
+    later = new @ effects + np.sqrt(0.5) * rng.normal(size=others) > -ndtri(0.1)
+    Z = np.vstack([Z, new])
+    return _risks(np.append(case, later), Z @ Z.T / m, np.arange(n + others) < n, 0.1)
+
+
+def _risks(
+    y: np.ndarray, K: np.ndarray, analysed: np.ndarray, prevalence: float | None
+) -> pd.DataFrame:
+    ids = np.array([f"s{i}" for i in range(len(y))])
+    seen = pd.DataFrame({"case": np.where(analysed, y * 1.0, np.nan)}, ids)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = bl.LiabilityLMM("case ~ 1", seen, bl.GRM(K, samples=ids), prevalence=prevalence)
+        draws = model.sample(draws=150, tune=50, seed=1, progress=False)
+    risk = model.predict(draws, samples=ids[~analysed]).risk.to_numpy()
+    return pd.DataFrame({"risk": risk, "case": y[~analysed]})
+
+
+STUDIES = {"calibration": calibration, "ascertainment": ascertainment, "reliability": reliability}
+
+
+def run(study: str, seed: int, seconds: float, out: Path) -> None:
+    """Simulate until the time is up; the file holds every replicate that was finished."""
+    end, parts = time.monotonic() + seconds, []
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for replicate, part in enumerate(STUDIES[study](seed)):
+        parts.append(part.assign(seed=seed, replicate=replicate))
+        pd.concat(parts).to_csv(out, index=False)
+        if time.monotonic() > end:
+            return
+
+
+def figures(folder: Path) -> None:
+    """Tables and figures of all runs in a folder."""
+    from bayeslmm import plots
+    from bayeslmm.model.calibration import Calibration, reliability_table
+
+    def pooled(study: str) -> pd.DataFrame:
+        files = sorted(folder.glob(f"{study}_*.csv"))
+        return pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+
+    ranks = pooled("calibration").drop(columns=["seed", "replicate"])
+    check = Calibration(ranks, CALIBRATION_DRAWS, "the liability model's sampler")
+    print(check)
+    check.plot().figure.savefig(FIGURES / "liability_calibration.png", dpi=110)
+
+    table = pooled("ascertainment")
+    print("| prevalence | true h2 | method | mean (SE) | rmse | 95% interval holds it | samples |")
     for (prevalence, h2), own in table.groupby(["prevalence", "h2"]):
-        for method in ("liability", "transformed", "pcgc"):
-            error = own[method] - h2
-            square = error**2
-            rmse = np.sqrt(square.mean())
-            root = np.sqrt(len(own))
-            held = sum(inside[i][method] for i in own.index)
+        for name in METHODS:
+            error = own[name] - h2
+            held = ((own[f"{name}_low"] <= h2) & (h2 <= own[f"{name}_high"])).mean()
             print(
-                f"| {100 * prevalence:g}% | {h2:g} | {method} | {own[method].mean():.3f} "
-                f"({error.std() / root:.3f}) | {rmse:.3f} ({square.std() / root / (2 * rmse):.3f}) "
-                f"| {held} of {len(own)} |",
-                flush=True,
+                f"| {100 * prevalence:g}% | {h2:g} | {name} | {own[name].mean():.3f} "
+                f"({error.std() / np.sqrt(len(own)):.3f}) | {np.sqrt((error**2).mean()):.3f} "
+                f"| {100 * held:.0f}% | {len(own)} |"
             )
     plots.ascertainment(table).figure.savefig(FIGURES / "ascertainment.png", dpi=110)
 
-
-def reliability() -> None:
-    """Risks of sibs that were not analysed, over four cohorts of a random sample."""
-    from scipy.special import ndtri
-
-    rng = np.random.default_rng(2)
-    K, ids = sibs(300, 5), [f"s{i}" for i in range(1500)]
-    root = np.linalg.cholesky(sibs(1, 5))
-    risk, case = [], []
-    for _ in range(4):
-        u = (rng.normal(size=(300, 5)) @ root.T).ravel() * np.sqrt(0.7)
-        y = u + np.sqrt(0.3) * rng.normal(size=1500) > -ndtri(0.25)
-        seen = pd.DataFrame({"case": np.where(np.arange(1500) % 5 < 4, y * 1.0, np.nan)}, ids)
-        model = bl.LiabilityLMM("case ~ 1", seen, bl.GRM(K, samples=ids))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            draws = model.sample(draws=300, tune=100, seed=1)
-        others = [i for i in ids if i not in model.ids]
-        risk.append(model.predict(draws, samples=others).risk.to_numpy())
-        case.append(y[4::5])
-    axes = plots.reliability(np.concatenate(risk), np.concatenate(case))
-    axes.figure.savefig(FIGURES / "reliability.png", dpi=110)
-    table = reliability_table(np.concatenate(risk), np.concatenate(case))
-    print(table.round(3).to_string())
+    table = pooled("reliability")
+    for design, own in table.groupby("design"):
+        cohorts = len(own[["seed", "replicate"]].drop_duplicates())
+        print(f"{design}: {len(own):,} people of {cohorts} cohorts")
+        print(reliability_table(own.risk, own.case).round(3).to_string())
+        axes = plots.reliability(own.risk, own.case)
+        name = "reliability" if design == "random sample" else "reliability_case_control"
+        axes.figure.savefig(FIGURES / f"{name}.png", dpi=110)
 
 
 def nuts() -> None:
@@ -147,11 +208,22 @@ def nuts() -> None:
         )
 
 
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=[*STUDIES, "figures", "nuts"])
+    parser.add_argument("folder", nargs="?", type=Path, help="of runs, for figures")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=240)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    if options.part == "nuts":
+        nuts()
+    elif options.part == "figures":
+        figures(options.folder)
+    else:
+        run(options.part, options.seed, options.seconds, options.out)
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        {
-            "calibration": calibration,
-            "ascertainment": ascertainment,
-            "reliability": reliability,
-            "nuts": nuts,
-        }[name]()
+    main()

@@ -1,12 +1,13 @@
 """Type-I error of the scans of cases and controls, at 1:1, 1:10 and 1:100, on related mice.
 
     python tests/benchmarks/type_one_binary.py [--replicates 25] [--seed 1] [--h2 0.5]
-        [--counts counts.json]
+        [--designs 1:1 1:10 1:100 19/19 19/190] [--counts counts.json] [--seconds 240]
     python tests/benchmarks/type_one_binary.py --rare 30000
 
 Liabilities are polygenic (u ~ N(0, h2 K / kappa), K of all variants of the mice), with no further
-effect of any variant; the 1/2, 1/11 or 1/101 with the largest are cases. Every eighth polymorphic
-variant is tested, by
+effect of any variant. In the design 1:10 the eleventh with the largest are cases, and all others
+controls; in 19/190 the 19 with the largest, and 190 of the others: is it the ratio that matters, or
+the number of cases? Every eighth polymorphic variant is tested, by
 
     spa       the mixed model, tails by saddlepoint (what bl.scan gives)
     score     the same score with normal tails
@@ -14,13 +15,15 @@ variant is tested, by
     plain     logistic regression without relatedness, score test with saddlepoint
 
 A test that holds its error rejects the share that it says. `--counts` adds to the counts of
-earlier runs (other seeds) in a file, and prints the sum. `--rare` tests so many independent rare
-variants (MAF 0.2 to 2%) of 5,000 unrelated samples instead, where the tails decide.
+earlier runs (other seeds) in a file, after every phenotype, and prints the sum. `--rare` tests so
+many independent rare variants (MAF 0.2 to 2%) of 5,000 unrelated samples instead, where the tails
+decide.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import time
@@ -81,6 +84,23 @@ def one(C: np.ndarray, K: np.ndarray, y: np.ndarray, dosage: np.ndarray) -> dict
     }
 
 
+def sample_of(
+    design: str, liability: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Who is in the sample, and 1 for its cases: the most liable."""
+    n = len(liability)
+    y, order = np.zeros(n), np.argsort(-liability)
+    if ":" in design:
+        case, control = (int(part) for part in design.split(":"))
+        y[order[: round(n * case / (case + control))]] = 1
+        return np.arange(n), y
+    n_cases, n_controls = (int(part) for part in design.split("/"))
+    y[order[:n_cases]] = 1
+    chosen = np.concatenate([order[:n_cases], rng.permutation(order[n_cases:])[:n_controls]])
+    chosen.sort()
+    return chosen, y[chosen]
+
+
 def rare(m: int, rng: np.random.Generator) -> None:
     """Rejected / nominal of rare variants without relatedness, each with its standard error."""
     n = 5000
@@ -116,7 +136,9 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=25)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--h2", type=float, default=0.5)
+    parser.add_argument("--designs", nargs="+", default=["1:1", "1:10", "1:100"])
     parser.add_argument("--counts", type=Path)
+    parser.add_argument("--seconds", type=float, default=np.inf, help="begin none later")
     parser.add_argument("--rare", type=int, default=0, help="variants; no relatedness")
     options = parser.parse_args()
     if options.rare:
@@ -138,36 +160,41 @@ def main() -> None:
     counts: dict[str, list] = {}
     if options.counts is not None and options.counts.exists():
         counts = json.loads(options.counts.read_text())
-    for ratio in RATIOS:
-        for _ in range(options.replicates):
-            begin = time.perf_counter()
-            u = basis.unrotate(spread * rng.standard_normal(n))
-            liability = u + np.sqrt(1 - options.h2) * rng.standard_normal(n)
-            n_cases = round(n / (1 + ratio))
-            y = np.zeros(n)
-            y[np.argsort(-liability)[:n_cases]] = 1
-            for name, log10_p in one(C, K, y, dosage).items():
-                row = [float((log10_p < np.log10(level)).mean()) for level in LEVELS]
-                factor = float(chdtri(1, 10 ** np.median(log10_p)) / chdtri(1, 0.5))
-                counts.setdefault(f"{options.h2} {ratio} {name}", []).append([*row, factor])
-            print(f"1:{ratio} {time.perf_counter() - begin:.1f} s", flush=True)
+    begin = time.perf_counter()
+    for _, design in itertools.product(range(options.replicates), options.designs):
+        if time.perf_counter() - begin > options.seconds:
+            break
+        u = basis.unrotate(spread * rng.standard_normal(n))
+        liability = u + np.sqrt(1 - options.h2) * rng.standard_normal(n)
+        chosen, y = sample_of(design, liability, rng)
+        x = dosage[:, chosen]
+        x = x - x.mean(axis=1, keepdims=True)
+        x = x[(x * x).sum(axis=1) > 1e-9]
+        for name, log10_p in one(C[chosen], K[np.ix_(chosen, chosen)], y, x).items():
+            row = [float((log10_p < np.log10(level)).mean()) for level in LEVELS]
+            factor = float(chdtri(1, 10 ** np.median(log10_p)) / chdtri(1, 0.5))
+            counts.setdefault(f"{options.h2} {design} {name}", []).append([*row, factor])
         if options.counts is not None:
             options.counts.write_text(json.dumps(counts))
     print(f"{len(dosage):,} variants; rejected / nominal with 99% intervals over phenotypes")
     print(
-        "| h2 | cases : controls | test | " + " | ".join(f"{x:g}" for x in LEVELS) + " | lambda |"
+        "| h2 | cases, controls | phenotypes | test | "
+        + " | ".join(f"{x:g}" for x in LEVELS)
+        + " | lambda |"
     )
-    print("| " + " --- |" * (4 + len(LEVELS)))
+    print("| " + " --- |" * (5 + len(LEVELS)))
     for key, rows in counts.items():
-        h2, ratio, name = key.split()
+        h2, design, name = key.split()
         shares = np.array(rows)
         error = 2.576 * shares.std(axis=0, ddof=1) / np.sqrt(len(shares))
         cells = [
             f"{shares[:, j].mean() / level:.2f} ± {error[j] / level:.2f}"
             for j, level in enumerate(LEVELS)
         ]
-        print(f"| {h2} | 1 : {ratio} | {name} | {' | '.join(cells)} | {shares[:, -1].mean():.3f} |")
-    print(f"{len(next(iter(counts.values())))} phenotypes")
+        print(
+            f"| {h2} | {design} | {len(rows)} | {name} | {' | '.join(cells)} "
+            f"| {shares[:, -1].mean():.3f} |"
+        )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.binary.gibbs import Problem, gibbs, truncated
+from bayeslmm.binary.gibbs import Problem, gibbs, log_slope, truncated
+from bayeslmm.binary.guide import Guide
 from bayeslmm.generative.sampling import SamplingWarning
 
 
@@ -56,10 +57,66 @@ def test_sampler_equals_orthant_probabilities(offset: float | None) -> None:
     mean = p @ grid
     sd = np.sqrt(p @ (grid - mean) ** 2)
     problem = Problem(U, S / S.mean(), sign, X, precision, np.zeros_like, known)
-    draws = gibbs(problem, draws=1000, tune=100, chains=48, rng=np.random.default_rng(1)).h2
+    found = gibbs(problem, draws=1000, tune=100, chains=48, rng=np.random.default_rng(1))
+    draws = found.h2
+    # Every step has its part in it.
+    assert found.accepted > 0.3
+    assert found.moved > 0.3
     # Standard error 0.0015: four of them.
     assert draws.mean() == pytest.approx(mean, abs=0.006)
     assert draws.std() == pytest.approx(sd, abs=0.006)
+
+
+def guide_of(problem: Problem) -> Guide:
+    mean = np.zeros(problem.n) if problem.offset is None else problem.offset
+    return Guide(problem.U, problem.s, problem.sign, mean, log_slope)
+
+
+def test_guide_approximates_orthant_probabilities() -> None:
+    """Log p(y | h2) of six people, by expectation propagation and by SciPy."""
+    from scipy.stats import multivariate_normal
+
+    K = sibs(1, 6)
+    S, U = np.linalg.eigh(K)
+    sign, offset = np.array([1, 1, 1, -1, 1, 1.0]), np.full(6, -0.4)
+    guide = guide_of(Problem(U, S, sign, np.zeros((6, 0)), np.zeros(0), log_slope, offset))
+    at = np.flatnonzero(np.abs(guide.logit) <= 2)
+    h2 = 1 / (1 + np.exp(-guide.logit[at]))
+    V = h2[:, None, None] * K + (1 - h2)[:, None, None] * np.eye(6)
+    flipped = V * sign[:, None] * sign
+    p = [multivariate_normal(np.zeros(6), v).cdf(sign * offset, rng=1) for v in flipped]
+    # It differs by 1 over this range.
+    np.testing.assert_allclose(guide.log_evidence[at], np.log(p), atol=0.002)
+
+
+def test_ratio_of_a_guided_move_is_that_of_the_densities() -> None:
+    """Normal densities, the move's Jacobian and the proposal's density, written out."""
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(2)
+    Z = rng.normal(size=(8, 12))
+    S, U = np.linalg.eigh(Z @ Z.T / 12)
+    s, sign = S / S.mean(), rng.choice([-1.0, 1.0], 8)
+    guide = guide_of(Problem(U, s, sign, np.zeros((8, 0)), np.zeros(0), log_slope))
+    k = 200
+    old = rng.uniform(-2, 2, k)
+    v = s[:, None] / (1 + np.exp(-old))
+    z = np.sqrt(v) * rng.standard_normal((8, k))
+    new, z_new, ratio = guide.propose(old, z, np.random.default_rng(3))
+    v_new = s[:, None] / (1 + np.exp(-new))
+    density = norm.logpdf(z_new, scale=np.sqrt(v_new)) - norm.logpdf(z, scale=np.sqrt(v))
+    # The Jacobian, from a start a little further.
+    _, further, _ = guide.propose(old, z + 1e-4, np.random.default_rng(3))
+    jacobian = np.log((further - z_new) / 1e-4)
+    total = (density + jacobian).sum(axis=0) + log_slope(new) - log_slope(old)
+    # Near moves are symmetric; far ones have the density of a histogram.
+    mass = np.diff(guide.cdf)
+    far = np.log(mass[np.searchsorted(guide.edges, old) - 1])
+    far -= np.log(mass[np.clip(np.searchsorted(guide.edges, new) - 1, 0, len(mass) - 1)])
+    gap = ratio - total
+    is_near = np.abs(gap) < 1e-6
+    np.testing.assert_allclose(gap[~is_near], far[~is_near], atol=1e-6)
+    assert 0.1 < is_near.mean() < 0.35
 
 
 def test_truncated_normals_are_right_in_the_tail() -> None:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from bayeslmm.inputs.genotypes import Genotypes
     from bayeslmm.model.lmm import LMM
 
-# Of the liability model's calibration: chains at most, and sweeps between draws of one.
-_CHAINS, _APART = 33, 40
+# Of the liability model's calibration: chains at most, sweeps between draws of one, and before.
+_CHAINS, _APART, _TUNE = 33, 20, 60
 
 type Draws = dict[str, np.ndarray]
 type Replicate = tuple[Draws, np.ndarray]
@@ -337,7 +337,7 @@ def calibrate_liability(
         found = gibbs(
             replace(base, sign=sign),
             draws=_APART * each,
-            tune=100,
+            tune=_TUNE,
             chains=chains,
             rng=rng,
             latent=each,

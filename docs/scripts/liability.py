@@ -67,7 +67,7 @@ def calibration(seed: int) -> Iterator[pd.DataFrame]:
         yield check.ranks
 
 
-def ascertainment(seed: int, n: int = 1000, m: int = 1000) -> Iterator[pd.DataFrame]:
+def ascertainment(seed: int, n: int = 500, m: int = 500) -> Iterator[pd.DataFrame]:
     """Estimates of h2 under case-control sampling, by three methods, against the truth."""
     rng = np.random.default_rng(seed)
     designs = [(prevalence, h2) for prevalence in (0.01, 0.1) for h2 in (0.2, 0.5)]
@@ -77,7 +77,7 @@ def ascertainment(seed: int, n: int = 1000, m: int = 1000) -> Iterator[pd.DataFr
             model = bl.LiabilityLMM(case, kernel=Z @ Z.T / m, prevalence=prevalence)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                draws = model.sample(draws=150, tune=50, seed=1, latent=0, progress=False)
+                draws = model.sample(draws=60, tune=20, seed=1, latent=0, progress=False)
             scales = model.scales(draws)
             row = {"prevalence": prevalence, "h2": h2, "n": n}
             for name in METHODS:

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from bayeslmm.bivariate.model import BivariateLMM
     from bayeslmm.errors import InputError
     from bayeslmm.generative.sampling import SamplingWarning, sample_model
-    from bayeslmm.genome.association import lambda_gc, scan
+    from bayeslmm.genome.association import lambda_gc, scan, scan_to_file
     from bayeslmm.genome.confounding import Inflation, inflation
     from bayeslmm.genome.finemapping import FineMap, finemap
+    from bayeslmm.genome.scan_files import ScanFile
     from bayeslmm.genome.selection import stepwise
     from bayeslmm.genome.thresholds import significance_threshold
     from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
@@ -80,6 +81,7 @@ _HOME = {
     "Relatives": "relatedness.kinship",
     "RepeatedLMM": "model.repeated",
     "SamplingWarning": "generative.sampling",
+    "ScanFile": "genome.scan_files",
     "SimulatedCohort": "inputs.simulate",
     "SparseGRM": "relatedness.sparse",
     "calibrate": "model.calibration",
@@ -112,6 +114,7 @@ _HOME = {
     "sample_model": "generative.sampling",
     "sample_qc": "relatedness.quality",
     "scan": "genome.association",
+    "scan_to_file": "genome.association",
     "significance_threshold": "genome.thresholds",
     "simulate_cohort": "inputs.simulate",
     "sparse_grm": "relatedness.sparse",
@@ -145,6 +148,7 @@ __all__ = [
     "Relatives",
     "RepeatedLMM",
     "SamplingWarning",
+    "ScanFile",
     "SimulatedCohort",
     "SparseGRM",
     "calibrate",
@@ -181,6 +185,7 @@ __all__ = [
     "sample_model",
     "sample_qc",
     "scan",
+    "scan_to_file",
     "significance_threshold",
     "simulate_cohort",
     "sparse_grm",

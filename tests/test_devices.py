@@ -62,3 +62,19 @@ def test_the_scan_is_the_same_there(cohort, rng, dtype, limit):
     there = model.scan(genotypes, dtype=dtype, device="array_api_strict")
     for name in ("neg_log10_p", "log10_bf", "beta", "se"):
         np.testing.assert_allclose(there[name], here[name], rtol=limit, atol=limit)
+
+
+def test_what_a_device_did_is_not_gone_on_with_elsewhere(cohort, rng, monkeypatch, tmp_path):
+    from bayeslmm.relatedness import dense
+
+    genotypes, _ = cohort
+    monkeypatch.setattr(dense, "_SAVED_EVERY", 0)
+    with bl.checkpoint(tmp_path / "grm") as kept:
+        bl.grm(genotypes, kept=kept, device="array_api_strict")
+        with pytest.raises(bl.InputError, match="device: was array_api_strict, is"):
+            bl.grm(genotypes, kept=kept)
+    model = bl.LMM(rng.normal(size=90), kernel=bl.grm(genotypes))
+    with bl.checkpoint(tmp_path / "scan") as kept:
+        model.scan(genotypes, kept=kept, device="array_api_strict", block_size=50)
+        with pytest.raises(bl.InputError, match="device: was array_api_strict, is"):
+            model.scan(genotypes, kept=kept, block_size=50)

@@ -8,13 +8,14 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import bayeslmm as bl
 from bayeslmm.errors import InputError, listing
 from bayeslmm.runs.files import existing, sha256, turn, write_aside
 from bayeslmm.runs.memory import available_memory, gigabytes, require_memory
-from bayeslmm.runs.results import result_files
+from bayeslmm.runs.results import as_text, result_files
 
 
 def names(folder):
@@ -186,6 +187,29 @@ def test_file_systems_without_links_or_locks(tmp_path, monkeypatch):
     }  # fmt: skip
 
 
+WINDOWS = """
+import errno, sys, types
+import numpy, pandas, pathlib, psutil, tempfile  # they look at the platform, too
+calls = []
+def locking(descriptor, mode, size):
+    calls.append((mode, size))
+    if len(calls) == 1:
+        raise OSError(errno.EDEADLOCK, "waited for ten seconds")
+sys.modules["msvcrt"] = types.SimpleNamespace(locking=locking, LK_LOCK=1)
+sys.modules["fcntl"] = None
+sys.platform = "win32"
+from bayeslmm.runs import files
+with files.turn(pathlib.Path(sys.argv[1])):
+    pass
+assert calls == [(1, 1), (1, 1)], calls
+"""
+
+
+def test_locks_of_windows(tmp_path):
+    subprocess.run([sys.executable, "-c", WINDOWS, tmp_path / "x"], check=True)
+    assert names(tmp_path) == []
+
+
 def write_pair(prefix, content, *, overwrite=False):
     with result_files(prefix, [".a", ".b"], overwrite=overwrite) as aside:
         for ending in (".a", ".b"):
@@ -241,6 +265,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
+import pandas as pd
 import bayeslmm as bl
 from bayeslmm.runs.results import result_folder
 folder, name = Path(sys.argv[1]), sys.argv[2]
@@ -296,3 +321,32 @@ def test_two_processes_that_write_to_one_place(tmp_path):
     assert len({(tmp_path / "results" / f).read_text() for f in ("a", "b", "provenance.json")}) == 1
     sets = [f"{name}.grm.{ending}" for name in ("first", "k") for ending in ("N.bin", "bin", "id")]
     assert names(tmp_path) == sorted(["basis", "results", *sets])
+
+
+def test_tables_are_written_as_pandas_writes_them():
+    table = pd.DataFrame(
+        {
+            "text": ["a", None, "c"],
+            "float": [1 / 3, np.nan, -np.inf],
+            "single": np.array([1 / 3, 1e-30, 2], dtype=np.float32),
+            "int": [1, 2, 3],
+            "small": np.array([1, 2, 3], dtype=np.uint8),
+            "bool": [True, False, True],
+            "mixed": [1, "x", 0.123456789],
+        }
+    )
+    like = {"sep": "\t", "na_rep": "NA", "float_format": "%.6g", "lineterminator": "\n"}
+    for more in (
+        {},
+        {"nullable": pd.array([1, None, 3], dtype="Int64")},
+        {"quoted": ['a"b', "x\ty", "z\n"]},
+        {"groups": pd.Categorical(["a", "b", "a"])},
+        {"none": ""},
+    ):
+        one = table.assign(**more)
+        for header in (True, False):
+            assert as_text(one, header=header) == one.to_csv(
+                None, index=False, header=header, **like
+            )
+    assert as_text(table[:0]) == table[:0].to_csv(None, index=False, **like)
+    assert as_text(table[["text"]].fillna("")) == 'text\na\n""\nc\n'

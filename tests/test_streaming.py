@@ -1,3 +1,5 @@
+import errno
+import gzip
 import os
 import signal
 import subprocess
@@ -9,9 +11,12 @@ import pytest
 from plink import write_plink
 
 import bayeslmm as bl
+from bayeslmm.errors import InputError
+from bayeslmm.genome import scan_files
 from bayeslmm.inputs.genotypes import Genotypes
-from bayeslmm.runs import streaming
+from bayeslmm.runs import columns, streaming
 from bayeslmm.runs.checkpoints import checkpoint
+from bayeslmm.runs.results import write_table
 
 N, M = 120, 400
 
@@ -241,6 +246,115 @@ def test_a_killed_scan_ends_with_the_same_bytes(cohort, tmp_path):
     assert not tables[1].exists()
     subprocess.run([*common, tmp_path / "two", tables[1]], check=True)
     assert tables[0].read_bytes() == tables[1].read_bytes()
+
+
+# -- to a file ---------------------------------------------------------------------------------
+
+
+def content(path):
+    return gzip.decompress(path.read_bytes())
+
+
+@pytest.mark.algebra
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tests": ("wald", "lrt", "score", "bayes"), "prior_odds": 1e-3},
+        {"background": "loco"},
+        {"coding": "genotypic"},
+    ],
+    ids=["all", "loco", "genotypic"],
+)
+def test_a_table_written_by_parts_is_that_in_memory(cohort, parts, tmp_path, options):
+    genotypes, model = cohort
+    # chromosomes that come and go in the file
+    order = np.argsort(np.arange(M) % 7, kind="stable")
+    mixed = genotypes.variants.iloc[order].reset_index(drop=True)
+    genotypes = Genotypes.from_array(genotypes.to_array(), genotypes.samples.index, mixed)
+    if "background" in options:
+        model = bl.LMM(pd.Series(model.y, model.ids), kernel=bl.grm(genotypes))
+    options = {"block_size": 20, "threads": 1} | options
+    whole = bl.scan(model, genotypes, **options)
+    hits = bl.scan_to_file(model, genotypes, tmp_path / "hits.tsv.gz", **options)
+    write_table(whole, tmp_path / "whole.tsv.gz")
+    assert content(hits.path) == content(tmp_path / "whole.tsv.gz")
+    assert {k: v for k, v in hits.attrs.items() if k != "created_at"} == {
+        k: v for k, v in whole.attrs.items() if k != "created_at"
+    }
+    about = ["chrom", "pos", "id", "ea", "oa", "neg_log10_p"]
+    pd.testing.assert_frame_equal(hits.overview, whole[about], check_exact=True)
+    rows = [399, 3, 41]
+    pd.testing.assert_frame_equal(hits.rows(rows), whole.iloc[rows], rtol=1e-5)
+    again = pd.concat(hits.parts(), ignore_index=True)
+    pd.testing.assert_frame_equal(again, whole, rtol=1e-5)
+    assert not (tmp_path / "hits.tsv.gz.partial").exists()
+    wide = bl.scan_to_file(model, genotypes, tmp_path / "hits.parquet", **options)
+    pd.testing.assert_frame_equal(pd.read_parquet(wide.path), whole, check_exact=True)
+    pd.testing.assert_frame_equal(wide.rows(rows), whole.iloc[rows], check_exact=True)
+
+
+def test_cases_and_controls_written_by_parts(cohort, parts, tmp_path):
+    genotypes, model = cohort
+    case = pd.Series(np.where(model.y > model.y.mean(), "yes", "no"), model.ids)
+    one = bl.LMM("y ~ 1", pd.DataFrame({"y": case}))
+    options = {"family": "binomial", "block_size": 20, "threads": 1}
+    whole = bl.scan(one, genotypes, **options)
+    hits = bl.scan_to_file(one, genotypes, tmp_path / "hits.tsv", **options)
+    write_table(whole, tmp_path / "whole.tsv")
+    assert hits.path.read_bytes() == (tmp_path / "whole.tsv").read_bytes()
+    assert hits.attrs["methods"] == whole.attrs["methods"]
+    assert hits.attrs["n_variants"] == M
+    pd.testing.assert_frame_equal(hits.rows([7]), whole.iloc[[7]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("ending", ["tsv.gz", "parquet"])
+def test_an_interrupted_file_has_the_same_bytes(cohort, parts, tmp_path, ending):
+    genotypes, model = cohort
+    options = {"block_size": 20, "threads": 1}
+    whole, broken = tmp_path / f"whole.{ending}", tmp_path / f"broken.{ending}"
+    bl.scan_to_file(model, genotypes, whole, **options)
+    with pytest.raises(KeyboardInterrupt):
+        bl.scan_to_file(model, breaking(genotypes, 9), broken, **options)
+    assert not broken.exists()
+    assert list(broken.with_name(f"broken.{ending}.partial").glob("scan*.npz"))
+    rest = breaking(genotypes, 16)
+    bl.scan_to_file(model, rest, broken, **options)
+    assert broken.read_bytes() == whole.read_bytes()
+    with pytest.raises(InputError, match="exists already and is kept"):
+        bl.scan_to_file(model, genotypes, whole, **options)
+
+
+def test_a_file_is_written_with_a_part_or_two_in_memory(cohort, parts, tmp_path, monkeypatch):
+    genotypes, model = cohort
+    read, most = columns.KeptColumns.read, []
+
+    def watched(self, start, stop):
+        found = read(self, start, stop)
+        most.append(len(self._last))
+        return found
+
+    monkeypatch.setattr(columns.KeptColumns, "read", watched)
+    bl.scan_to_file(model, genotypes, tmp_path / "hits.tsv.gz", block_size=20, threads=1)
+    assert max(most) == 1
+    assert len(most) >= 20  # ten parts, twice
+
+
+def test_a_full_disk_at_the_end_keeps_what_is_finished(cohort, parts, tmp_path, monkeypatch):
+    genotypes, model = cohort
+    options = {"block_size": 20, "threads": 1}
+
+    def full(text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "hits.tsv.gz"
+    with monkeypatch.context() as patched:
+        patched.setattr(scan_files, "compressed", full)
+        with pytest.raises(InputError, match=r"hits\.tsv\.gz: cannot be written \(No space left"):
+            bl.scan_to_file(model, genotypes, path, **options)
+    assert not path.exists()
+    nothing = breaking(genotypes, 0)  # all is computed: no block is read again
+    bl.scan_to_file(model, nothing, path, **options)
+    assert len(pd.read_csv(path, sep="\t")) == M
 
 
 # -- from a shell ------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pandas as pd
 from bayeslmm.binary.logistic import NullLogistic, fit_effects, fit_firth, fit_null
 from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.case_control import case_control
-from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes
+from bayeslmm.inputs.genotypes import CenteredBlock
 from bayeslmm.numerics import saddlepoint
 from bayeslmm.numerics.nodes import COLLINEAR
 from bayeslmm.numerics.tails import log10_p_chi2
@@ -200,16 +200,15 @@ def _enough(out: dict[str, np.ndarray]) -> np.ndarray:
     return fewest > FEW_ALLELES - 1e-6
 
 
-def case_table(
-    model: LMM, genotypes: Genotypes, scanner: CaseScanner, found: dict[str, np.ndarray]
+def case_columns(
+    model: LMM, scanner: CaseScanner, variants: pd.DataFrame, found: dict[str, np.ndarray]
 ) -> pd.DataFrame:
-    """The table of a scan of cases and controls, and its attributes."""
-    tests, cases, null = scanner.tests, scanner.cases, scanner.null
-    variants = genotypes.variants
+    """The table of some variants of a scan of cases and controls."""
+    tests = scanner.tests
     table = variants[["chrom", "pos", "id", "ea", "oa"]].reset_index(drop=True)
     for name in ("eaf", "eaf_cases", "eaf_controls"):
         table[name] = found[name]
-    table["n"], table["n_cases"] = len(model.y), cases.n_cases
+    table["n"], table["n_cases"] = len(model.y), scanner.cases.n_cases
     table["n_missing"] = found["n_missing"]
     table["beta"], table["se"] = found["beta"], found["se"]
     with np.errstate(over="ignore"):
@@ -227,9 +226,14 @@ def case_table(
         log10_p[by_firth] = found["log10_firth"][by_firth]
     table["neg_log10_p"] = -log10_p
     table["method"] = pd.array(np.where(method == "", None, method), dtype="str")
-    monomorphic = found["variance"] == 0
+    return table
+
+
+def case_account(model: LMM, scanner: CaseScanner) -> dict[str, Any]:
+    """What a table's attributes say of a scan of cases and controls."""
+    tests, cases, null = scanner.tests, scanner.cases, scanner.null
     fitted = {"wald", "firth"} & set(tests)
-    table.attrs = provenance() | {
+    about: dict[str, Any] = provenance() | {
         "formula": model.formula,
         "family": "binomial",
         "tests": list(tests),
@@ -242,16 +246,21 @@ def case_table(
         "null_model": "logistic regression",
         "null_steps": null.steps,
         "effects": "of the fitted model" if fitted else "one step from the null model",
-        "n_variants": len(table),
-        "n_monomorphic": int(monomorphic.sum()),
-        "n_explained_by_covariates": int((~found["testable"] & ~monomorphic).sum()),
-        "n_not_converged": int((found["testable"] & (found["method"] == 0)).sum()),
-        "methods": {name: int((method == name).sum()) for name in _METHODS[1:]},
     }
     if "wald" in tests:
-        table.attrs["firth_below_alleles"] = FEW_ALLELES
+        about["firth_below_alleles"] = FEW_ALLELES
     if "spa" in tests:
-        table.attrs["spa_cutoff"] = SPA_CUTOFF
-    if scanner.mixed is not None:
-        table.attrs |= scanner.mixed.account()
-    return table
+        about["spa_cutoff"] = SPA_CUTOFF
+    return about if scanner.mixed is None else about | scanner.mixed.account()
+
+
+def case_counts(found: dict[str, np.ndarray]) -> dict[str, Any]:
+    """How many variants, how many of them could not be tested, and by which method the others."""
+    testable, monomorphic, method = found["testable"], found["variance"] == 0, found["method"]
+    return {
+        "n_variants": len(testable),
+        "n_monomorphic": int(monomorphic.sum()),
+        "n_explained_by_covariates": int((~testable & ~monomorphic).sum()),
+        "n_not_converged": int((testable & (method == 0)).sum()),
+        "methods": {name: int((method == i).sum()) for i, name in enumerate(_METHODS) if i},
+    }

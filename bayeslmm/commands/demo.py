@@ -14,14 +14,13 @@ from bayeslmm.commands.genome import scan_lines, write_scan
 from bayeslmm.commands.heritability import heritability_lines, write_heritability
 from bayeslmm.commands.sampling import sample_posterior, snp_lines, write_snp_effects
 from bayeslmm.commands.shared import aligned, paragraph, warning_lines, write_summary
-from bayeslmm.genome.association import scan as scan_variants
 from bayeslmm.genome.loci import lead_variants
 from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.model import tables
 from bayeslmm.model.lmm import LMM
 from bayeslmm.relatedness.dense import grm as make_grm
 from bayeslmm.runs.progress import blas_threads
-from bayeslmm.runs.results import PROVENANCE, Clock, result_folder, write_provenance
+from bayeslmm.runs.results import PROVENANCE, Clock, result_folder, write_provenance, write_table
 
 _DEMO_SNPS = 6
 
@@ -41,8 +40,9 @@ def demo(*, out: Path, overwrite: bool, threads: int | None, show: Callable[[str
             clock(f"{name}: decomposition for {len(model.y):,} mice")
         write_heritability(folder, models, draws=0, seed=None)
         clock("heritability: REML and the exact posterior")
-        hits = scan_variants(models["cd8"], mice.genotypes, threads=threads)
+        hits = models["cd8"].scan(mice.genotypes, threads=threads)
         clock("genome scan of cd8")
+        write_table(hits, folder / "scan_cd8.tsv.gz")
         write_scan(folder, "cd8", models["cd8"], hits, mice.genotypes)
         clock("plots")
         exact = [
@@ -55,7 +55,7 @@ def demo(*, out: Path, overwrite: bool, threads: int | None, show: Callable[[str
             "",
             *heritability_lines(models),
             "",
-            *scan_lines("cd8", models["cd8"], hits),
+            *scan_lines("cd8", models["cd8"], hits, hits.iloc.__getitem__),
         ]
         show("\n" + "\n".join(exact) + "\n")
         sampled = _demo_sampling(folder, models, hits, mice.genotypes, clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,7 @@ from bayeslmm.commands.shared import (
 )
 from bayeslmm.errors import InputError
 from bayeslmm.genome import pairs
-from bayeslmm.genome.association import BACKGROUNDS, FAMILIES, TESTS, lambda_gc
-from bayeslmm.genome.association import scan as scan_variants
+from bayeslmm.genome.association import BACKGROUNDS, FAMILIES, TESTS, lambda_gc, scan_to_file
 from bayeslmm.genome.codings import CODINGS
 from bayeslmm.genome.loci import find_loci, parse_region
 from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
@@ -169,14 +169,15 @@ def scan(
                 # Looked up among all variants: they may be elsewhere, or filtered out.
                 wanted = [part.strip() for part in condition_on.split(",") if part.strip()]
                 conditions = selected_snps(model, wanted, genotypes).dosages(model.ids)
-            hits = scan_variants(
+            hits = scan_to_file(
                 model,
                 tested,
+                folder / f"scan_{name}.{'parquet' if parquet else 'tsv.gz'}",
                 chosen,
-                family=family,  # type: ignore[arg-type]
-                background=background,  # type: ignore[arg-type]
+                family=family,
+                background=background,
                 condition_on=conditions,
-                coding=coding,  # type: ignore[arg-type]
+                coding=coding,
                 interaction=interaction,
                 effect_prior=widths,
                 prior_odds=prior_odds,
@@ -185,8 +186,8 @@ def scan(
                 kept=kept.part_of_work(name),
             )
             clock(f"{name}: {len(hits):,} variants tested in {len(model.y):,} samples")
-            write_scan(folder, name, model, hits, tested, parquet=parquet, gap=locus_gap)
-            lines += [*scan_lines(name, model, hits, gap=locus_gap), ""]
+            write_scan(folder, name, model, hits.overview, tested, gap=locus_gap)
+            lines += [*scan_lines(name, model, hits.overview, hits.rows, gap=locus_gap), ""]
         clock("plots and tables")
         summary = write_summary(folder, lines[:-1])
         parameters = {
@@ -321,16 +322,11 @@ def write_scan(
     hits: pd.DataFrame,
     genotypes: Genotypes,
     *,
-    parquet: bool = False,
     gap: float = 5e6,
 ) -> None:
-    """The table, its plots, and the account of samples and variants, of one trait."""
+    """The plots of a scan, and the account of samples and variants, of one trait."""
     from bayeslmm import plots
 
-    if parquet:
-        hits.to_parquet(folder / f"scan_{name}.parquet", index=False)
-    else:
-        write_table(hits, folder / f"scan_{name}.tsv.gz")
     untested = hits.loc[hits.neg_log10_p.isna(), ["id", "chrom", "pos"]]
     reasons = {
         "monomorphic": hits.attrs["n_monomorphic"],
@@ -351,8 +347,15 @@ def write_scan(
         plots.save(folder / f"qq_{name}.png", plots.qq, hits)
 
 
-def scan_lines(name: str, model: LMM, hits: pd.DataFrame, *, gap: float = 5e6) -> list[str]:
-    """Lines of the summary on a scan: its inflation and its loci."""
+def scan_lines(
+    name: str,
+    model: LMM,
+    hits: pd.DataFrame,
+    rows: Callable[[np.ndarray], pd.DataFrame],
+    *,
+    gap: float = 5e6,
+) -> list[str]:
+    """Lines of the summary on a scan: its inflation and its loci; `rows` gives whole rows."""
     p = 10.0 ** -hits.neg_log10_p.dropna()
     n_tests = len(p)
     if not n_tests:
@@ -360,7 +363,9 @@ def scan_lines(name: str, model: LMM, hits: pd.DataFrame, *, gap: float = 5e6) -
     threshold = 0.05 / n_tests
     loci = find_loci(hits, threshold, gap=gap)
     many = "no locus" if not len(loci) else "one locus" if len(loci) == 1 else f"{len(loci)} loci"
-    second = "int" if "p_int" in hits else "dom" if "p_dom" in hits else None
+    shown = loci.head(_LOCI_SHOWN)
+    leads = rows(shown["row"].to_numpy())
+    second = "int" if "p_int" in leads else "dom" if "p_dom" in leads else None
     what = {
         "int": f": interaction with {hits.attrs.get('interaction')}",
         "dom": ": dominance deviation",
@@ -378,8 +383,7 @@ def scan_lines(name: str, model: LMM, hits: pd.DataFrame, *, gap: float = 5e6) -
         lines += paragraph(f"{name}: {hits.attrs['phenotype']} (--family binomial).")
     if "condition_on" in hits.attrs:
         lines += paragraph(f"Conditional on {', '.join(hits.attrs['condition_on'])}.")
-    for locus in loci.head(_LOCI_SHOWN).itertuples():
-        lead = hits.iloc[locus.row]
+    for locus, (_, lead) in zip(shown.itertuples(), leads.iterrows(), strict=True):
         lines.append(
             f"  chromosome {locus.chrom}, {_span(locus.start, locus.end)}: "
             f"{locus.n_variants:,} variant{'s' * (locus.n_variants > 1)}, best {lead.id}, "
@@ -395,11 +399,11 @@ def scan_lines(name: str, model: LMM, hits: pd.DataFrame, *, gap: float = 5e6) -
             f"    each {lead.ea} (frequency {lead.eaf:.2f}) changes {name} by {lead.beta:+.3g} "
             f"(SE {lead.se:.2g}); {percent(lead.pve)} of the variance"
         )
-        if "log10_bf" in hits:
+        if "log10_bf" in leads:
             lines.append(
                 f"    log10 Bayes factor {lead.log10_bf:.1f}; effect, if there is one, "
                 f"{lead.post_mean:+.3g} (posterior sd {lead.post_sd:.2g})"
-                + (f", probability {lead.ppa:.3g} that there is" if "ppa" in hits else "")
+                + (f", probability {lead.ppa:.3g} that there is" if "ppa" in leads else "")
             )
     if len(loci) > _LOCI_SHOWN:
         lines.append(f"  and {len(loci) - _LOCI_SHOWN:,} more")
@@ -428,7 +432,7 @@ def _two_terms(name: str, lead: pd.Series, hits: pd.DataFrame, second: str) -> l
         each += f" (SE {lead.se:.2g}) on average"
         change = f"    heterozygotes are {effect:+.3g} (SE {se:.2g}) from the middle"
     lines = [each, f"{change}; both: p = {_p(lead.neg_log10_p_joint)}"]
-    if "log10_bf_joint" in hits:
+    if "log10_bf_joint" in lead:
         lines.append(
             f"    log10 Bayes factor {lead[f'log10_bf_{second}']:.1f}, of both "
             f"{lead.log10_bf_joint:.1f}"

@@ -21,7 +21,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -33,8 +36,10 @@ from bayeslmm.genome import bayes_factors, pairs
 from bayeslmm.genome.bayes_factors import LOG_RANGE as _LOG_RANGE
 from bayeslmm.genome.codings import CODINGS, Coding, recode
 from bayeslmm.genome.pairs import PairScanner, SecondTerm
+from bayeslmm.genome.scan_files import ScanFile, Tabulation
 from bayeslmm.inputs.case_control import two_valued_note
 from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes, as_genotypes
+from bayeslmm.inputs.sources import require_library
 from bayeslmm.model.intervals import restricted_information
 from bayeslmm.model.snps import aligned, require_genotypes, selected_snps
 from bayeslmm.numerics import likelihood
@@ -51,9 +56,12 @@ from bayeslmm.numerics.tails import log10_p_chi2, log10_p_f
 from bayeslmm.priors import EffectPrior, as_effect_prior
 from bayeslmm.relatedness.dense import GRM
 from bayeslmm.relatedness.sparse import SparseGRM
+from bayeslmm.runs.columns import Columns, WholeColumns, scattered
 from bayeslmm.runs.devices import BLOCK_ON_DEVICE, Device, as_device
+from bayeslmm.runs.files import refuse_existing
 from bayeslmm.runs.progress import blas_threads, log, map_ahead, track
 from bayeslmm.runs.provenance import provenance
+from bayeslmm.runs.results import unfinished
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -578,6 +586,125 @@ def scan(
     1  snp2  100  0.79  0.11
     2  snp3  100 -0.01  0.16
     """
+    found = tabulations(
+        model,
+        genotypes,
+        tests,
+        family=family,
+        background=background,
+        condition_on=condition_on,
+        region=region,
+        coding=coding,
+        interaction=interaction,
+        effect_prior=effect_prior,
+        prior_odds=prior_odds,
+        dtype=dtype,
+        threads=threads,
+        block_size=block_size,
+        progress=progress,
+        kept=kept,
+        client=client,
+        device=device,
+    )
+    tables = {name: one.table() for name, one in found.items()}
+    return tables if isinstance(model, Mapping) else tables[""]
+
+
+def scan_to_file(
+    model: LMM,
+    genotypes: Genotypes | str | os.PathLike[str] | np.ndarray,
+    path: str | os.PathLike[str],
+    tests: str | Iterable[str] | None = None,
+    *,
+    overwrite: bool = False,
+    restart: bool = False,
+    kept: Checkpoint | None = None,
+    **options: Any,
+) -> ScanFile:
+    """Test every variant as `scan` does, and write the table part by part.
+
+    What is finished is kept beside the file, in `path` + ".partial", until all is done: after an
+    interruption the same call goes on from there, and the file has the same bytes. Memory does
+    not grow with the results: what grows with the number of variants is the table that names
+    them, and one number for each.
+
+    Parameters
+    ----------
+    model : LMM
+        One model.
+    genotypes, tests
+        As of `scan`.
+    path : path-like
+        ``.parquet`` (needs pyarrow), or tab-separated text, gzipped if the name ends in .gz.
+    overwrite : bool
+        Whether a file that is there may be replaced.
+    restart : bool
+        Begin anew, whatever is kept.
+    kept : Checkpoint, optional
+        Where finished parts are kept instead; they stay.
+    **options
+        All others of `scan`.
+
+    Returns
+    -------
+    ScanFile
+        With an overview of all variants for plots, and rows of the table on request.
+
+    Raises
+    ------
+    InputError
+        As of `scan`, and if the file is there or cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import bayeslmm as bl
+    >>> rng = np.random.default_rng(1)
+    >>> x = rng.integers(0, 3, size=(100, 3))
+    >>> y = 0.8 * x[:, 1] + rng.normal(size=100)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     hits = bl.scan_to_file(bl.LMM(y), x, f"{folder}/hits.tsv.gz")
+    ...     hits.rows([1])[["id", "n", "beta", "se"]].round(2)
+         id    n  beta    se
+    1  snp2  100  0.79  0.11
+    """
+    path = Path(path)
+    if path.suffix == ".parquet":
+        require_library("pyarrow", "parquet", "Parquet")
+    refuse_existing(path, overwrite=overwrite)
+    work = unfinished(path, restart=restart) if kept is None else nullcontext(kept)
+    with work as parts:
+        found = tabulations(model, genotypes, tests, kept=parts, in_parts=True, **options)
+        return found[""].write(path, overwrite=overwrite)
+
+
+def tabulations(
+    model: LMM | Mapping[str, LMM],
+    genotypes: Genotypes | str | os.PathLike[str] | np.ndarray,
+    tests: str | Iterable[str] | None = None,
+    *,
+    family: str = "gaussian",
+    background: Background = "all",
+    condition_on: Iterable[str] | pd.DataFrame | None = None,
+    region: str | None = None,
+    coding: Coding = "additive",
+    interaction: str | pd.Series | None = None,
+    effect_prior: EffectPrior | float | Iterable[float] | None = None,
+    prior_odds: float | None = None,
+    dtype: str = "float32",
+    threads: int | None = None,
+    block_size: int | None = None,
+    progress: bool | None = None,
+    kept: Checkpoint | None = None,
+    client: Client | None = None,
+    device: str | None = None,
+    in_parts: bool = False,
+) -> dict[str, Tabulation]:
+    """What a scan found, by model, before tables are made of it; see `scan`.
+
+    With `in_parts` it is left in the parts of the checkpoint.
+    """
     if family not in FAMILIES:
         raise InputError(f"family='{family}' is unknown; expected one of {listing(FAMILIES)}.")
     asked = None if tests is None else (tests,) if isinstance(tests, str) else tuple(tests)
@@ -637,7 +764,7 @@ def scan(
     if elsewhere is not None and block_size is None:
         block_size = BLOCK_ON_DEVICE
     workers = threads or os.cpu_count() or 1
-    tables: dict[str, pd.DataFrame] = {}
+    results: dict[str, Tabulation] = {}
     shared = background == "all" and not two_terms
     for group in _sharing_a_rotation(models) if shared else [[k] for k in models]:
         first = models[group[0]]
@@ -645,18 +772,18 @@ def scan(
         kind = np.dtype(dtype if first.has_kernel else "float64")
         own = aligned(first, genotypes)
         run = Run(own, kind, workers, block_size, progress, coding, checkpoint=kept, client=client)
+        run = replace(run, in_parts=in_parts)
         if kept is not None:
-            identity = {"tests": chosen, "background": background, "two terms": two_terms} | {
-                f"model {name}".strip(): describe(models[name], prior) for name in group
-            }
+            identity: dict[str, Any] = {"tests": chosen, "background": background}
+            identity |= {"two terms": two_terms, "device": elsewhere.name if elsewhere else ""}
+            identity |= {f"model {name}".strip(): describe(models[name], prior) for name in group}
             label = "".join(f"-{name}" for name in group if name)
             run = replace(run, label=label, identity=identity | {"family": family})
         if binary:
             for name in group:
                 own_run = replace(run, dtype=np.dtype("float64"), label=f"-{name}" if name else "")
-                table = _case_scan(models[name], own_run, asked)
-                table.attrs |= {"background": "all", "coding": coding} | about
-                tables[name] = table
+                more = {"background": "all", "coding": coding} | about
+                results[name] = _case_scan(models[name], own_run, asked, more)
             continue
         second = seconds.get(group[0])
         accounts: list[dict[str, Any]] = []
@@ -670,25 +797,31 @@ def scan(
                 (first_one if isinstance(first_one, Scanner) else first_one.one).rotate_on(
                     elsewhere
                 )
-            found = run.all_variants(scanners)
+            found = run.columns(scanners)
         else:
             found, accounts = _by_chromosome(first, run, chosen, prior, background, second)
         for name, columns in zip(group, found, strict=True):
-            table = variant_table(models[name], own, chosen, columns, second)
-            table.attrs |= {"background": accounts or "all", "coding": coding} | about
-            if (note := two_valued_note(models[name])) is not None:
-                table.attrs["phenotype"] = note
-                log.info("%s: %s.", models[name].phenotype, note)
+            one = models[name]
+            more = scan_account(one, chosen, second)
+            more |= {"background": accounts or "all", "coding": coding} | about
+            if (note := two_valued_note(one)) is not None:
+                more["phenotype"] = note
+                log.info("%s: %s.", one.phenotype, note)
             if "bayes" in chosen:
-                table.attrs |= {
-                    "effect_prior": repr(prior),
-                    "h2_prior": repr(models[name].h2_prior),
-                }
+                more |= {"effect_prior": repr(prior), "h2_prior": repr(one.h2_prior)}
+            calls = None
             if prior_odds is not None:
-                table["ppa"], table["bfdr"] = _calls(table.log10_bf.to_numpy(), prior_odds)
-                table.attrs["prior_odds"] = prior_odds
-            tables[name] = table
-    return {name: tables[name] for name in models} if isinstance(model, Mapping) else tables[""]
+                more["prior_odds"] = prior_odds
+                calls = partial(_calls, prior_odds=prior_odds)
+            results[name] = Tabulation(
+                own.variants,
+                columns,
+                partial(_variant_columns, one, chosen, second),
+                partial(_variant_counts, second),
+                more,
+                calls,
+            )
+    return {name: results[name] for name in models}
 
 
 def describe(model: LMM, prior: EffectPrior) -> dict[str, Any]:
@@ -731,12 +864,20 @@ def _refuse_for_cases(
         raise InputError(f"family='binomial' has no {', '.join(wrong)}. Leave it out.")
 
 
-def _case_scan(model: LMM, run: Run, tests: tuple[str, ...] | None) -> pd.DataFrame:
-    from bayeslmm.binary.scan import CaseScanner, case_table, check
+def _case_scan(
+    model: LMM, run: Run, tests: tuple[str, ...] | None, about: dict[str, Any]
+) -> Tabulation:
+    from bayeslmm.binary.scan import CaseScanner, case_account, case_columns, case_counts, check
 
     scanner = CaseScanner(model, check(model, tests))
-    (found,) = run.all_variants([scanner])
-    return case_table(model, run.genotypes, scanner, found)
+    (found,) = run.columns([scanner])
+    return Tabulation(
+        run.genotypes.variants,
+        found,
+        partial(case_columns, model, scanner),
+        case_counts,
+        case_account(model, scanner) | about,
+    )
 
 
 def _tester(scanner: Scanner, model: LMM, second: SecondTerm | None) -> Scanner | PairScanner:
@@ -758,7 +899,7 @@ def _by_chromosome(
     prior: EffectPrior,
     background: Background,
     second: SecondTerm | None,
-) -> tuple[list[dict[str, np.ndarray]], list[dict[str, Any]]]:
+) -> tuple[list[Columns], list[dict[str, Any]]]:
     """Each chromosome against a background of its own: columns, and what the backgrounds were."""
     from bayeslmm.genome.backgrounds import chromosome_kernels, log_ratio_of, scanner_of
 
@@ -774,7 +915,7 @@ def _by_chromosome(
     # However it was found, the search of each chromosome begins at the same place.
     ratio = round(ratio, 1)
     chroms = run.genotypes.variants.chrom.astype(str).to_numpy()
-    columns: dict[str, np.ndarray] = {}
+    parts: list[tuple[np.ndarray, Columns]] = []
     accounts = []
     total = len(pd.unique(chroms))
     for kernel in track(
@@ -785,7 +926,6 @@ def _by_chromosome(
     ):
         one = scanner_of(kernel.model, tests, run.dtype, prior, kernel.start, error)
         scanner = _tester(one, kernel.model, second)
-        here = np.flatnonzero(chroms == kernel.chrom)
         part = replace(
             run,
             genotypes=run.genotypes.select(variants=chroms == kernel.chrom),
@@ -793,14 +933,11 @@ def _by_chromosome(
         )
         if not one.parallel:
             part = replace(part, workers=1, blas=run.workers)
-        (found,) = replace(part, progress=False).all_variants([scanner])
-        for name, values in found.items():
-            if name not in columns:
-                columns[name] = np.empty(len(chroms), dtype=values.dtype)
-            columns[name][here] = values
+        (found,) = replace(part, progress=False).columns([scanner])
+        parts.append((np.flatnonzero(chroms == kernel.chrom), found))
         accounts.append(kernel.account | {"h2": scanner.h2})
         del one, scanner, kernel  # n x n matrices: gone before the next chromosome's are made
-    return [columns], accounts
+    return [scattered(parts, len(chroms))], accounts
 
 
 @dataclass(frozen=True)
@@ -810,7 +947,7 @@ class Run:
     Each of the workers has `blas` threads in matrix products. `kept`, if given, keeps the
     rotated variants for further passes with other covariates. With a checkpoint or a Dask client
     the pass is done in parts (`runs.streaming`); `label` names them, and `identity` is what
-    they depend on beside the genotypes.
+    they depend on beside the genotypes. With `in_parts` the results stay there.
     """
 
     genotypes: Genotypes
@@ -825,6 +962,7 @@ class Run:
     client: Client | None = None
     label: str = ""
     identity: Mapping[str, Any] = field(default_factory=dict)
+    in_parts: bool = False
 
     @property
     def size(self) -> int:
@@ -842,6 +980,15 @@ class Run:
         from bayeslmm.runs.streaming import by_parts
 
         return by_parts(self, scanners)
+
+    def columns(self, scanners: Sequence[Scanner | PairScanner | CaseScanner]) -> list[Columns]:
+        """Columns of every scanner, in memory or in the parts of the checkpoint."""
+        if self.in_parts:
+            from bayeslmm.runs.streaming import kept_columns
+
+            return list(kept_columns(self, scanners))
+        m = self.genotypes.n_variants
+        return [WholeColumns(found, m) for found in self.all_variants(scanners)]
 
     def _in_one_go(
         self, scanners: Sequence[Scanner | PairScanner | CaseScanner]
@@ -895,7 +1042,7 @@ class Run:
         return block, prepared
 
 
-def _calls(log10_bf: np.ndarray, prior_odds: float) -> tuple[np.ndarray, np.ndarray]:
+def _calls(log10_bf: np.ndarray, prior_odds: float) -> dict[str, np.ndarray]:
     """Posterior probability of association, and the mean of its complement above it."""
     from scipy.special import expit
 
@@ -904,7 +1051,7 @@ def _calls(log10_bf: np.ndarray, prior_odds: float) -> tuple[np.ndarray, np.ndar
     false = np.cumsum(expit(-np.log(prior_odds) - np.log(10) * log10_bf[order]))
     bfdr = np.empty_like(ppa)
     bfdr[order] = false / np.arange(1, len(ppa) + 1)
-    return ppa, bfdr
+    return {"ppa": ppa, "bfdr": bfdr}
 
 
 def _without_dosages(block: CenteredBlock) -> CenteredBlock:
@@ -915,14 +1062,22 @@ def _without_dosages(block: CenteredBlock) -> CenteredBlock:
 
 
 def variant_table(
-    model: LMM,
-    genotypes: Genotypes,
-    tests: tuple[str, ...],
-    found: dict[str, np.ndarray],
-    second: SecondTerm | None = None,
+    model: LMM, genotypes: Genotypes, tests: tuple[str, ...], found: dict[str, np.ndarray]
 ) -> pd.DataFrame:
     """The table of a scan from columns by name, and its attributes."""
-    variants = genotypes.variants
+    table = _variant_columns(model, tests, None, genotypes.variants, found)
+    table.attrs = scan_account(model, tests, None) | _variant_counts(None, found)
+    return table
+
+
+def _variant_columns(
+    model: LMM,
+    tests: tuple[str, ...],
+    second: SecondTerm | None,
+    variants: pd.DataFrame,
+    found: dict[str, np.ndarray],
+) -> pd.DataFrame:
+    """The table of some variants."""
     table = variants[["chrom", "pos", "id", "ea", "oa"]].reset_index(drop=True)
     table["eaf"] = found["eaf"]
     table["n"] = len(model.y)
@@ -940,19 +1095,27 @@ def variant_table(
         for name in ("l_remle", *bayes_factors.COLUMNS):
             if name in found:
                 table[name] = found[name]
-    monomorphic = found["variance"] == 0
-    attrs: dict[str, Any] = provenance() | {
-        "formula": model.formula,
-        "tests": list(tests),
-        "n_variants": len(table),
+    return table
+
+
+def scan_account(model: LMM, tests: tuple[str, ...], second: SecondTerm | None) -> dict[str, Any]:
+    """What a table's attributes say of the scan."""
+    about = provenance() | {"formula": model.formula, "tests": list(tests)}
+    return about if second is None else about | second.account()
+
+
+def _variant_counts(second: SecondTerm | None, found: dict[str, np.ndarray]) -> dict[str, Any]:
+    """How many variants, and how many of them could not be tested."""
+    testable, monomorphic = found["testable"], found["variance"] == 0
+    counts = {
+        "n_variants": len(testable),
         "n_monomorphic": int(monomorphic.sum()),
-        "n_explained_by_covariates": int((~found["testable"] & ~monomorphic).sum()),
+        "n_explained_by_covariates": int((~testable & ~monomorphic).sum()),
     }
     if second is not None:
-        inestimable = found["testable"] & ~found["estimable"]
-        attrs |= second.account() | {f"n_{second.suffix}_not_estimable": int(inestimable.sum())}
-    table.attrs = attrs
-    return table
+        inestimable = testable & ~found["estimable"]
+        counts[f"n_{second.suffix}_not_estimable"] = int(inestimable.sum())
+    return counts
 
 
 def lambda_gc(p: pd.Series | np.ndarray) -> float:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from arviz_stats.utils import ELPDData
 
     from bayeslmm.genome.finemapping import FineMap
+    from bayeslmm.genome.scan_files import ScanFile
     from bayeslmm.model.comparison import Groups
     from bayeslmm.model.evidence import Evidence
     from bayeslmm.model.heritability import H2Report
@@ -1184,6 +1185,18 @@ class LMM:
         from bayeslmm.genome.association import scan
 
         return scan(self, genotypes, tests, **options)
+
+    def scan_to_file(
+        self,
+        genotypes: Genotypes | str | os.PathLike[str] | np.ndarray,
+        path: str | os.PathLike[str],
+        tests: str | Iterable[str] | None = None,
+        **options: Any,
+    ) -> ScanFile:
+        """Test every variant and write the table part by part; see `bayeslmm.scan_to_file`."""
+        from bayeslmm.genome.association import scan_to_file
+
+        return scan_to_file(self, genotypes, path, tests, **options)
 
     def finemap(self, *arguments: Any, **options: Any) -> FineMap:
         """Which SNPs of a region carry its effects; see `bayeslmm.finemap`."""

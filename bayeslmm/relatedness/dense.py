@@ -370,7 +370,8 @@ def grm(
         + (f" and its {len(runs)} chromosomes" if by_chrom else ""),
     )
     if kept is not None:
-        kept.same("grm", _identity(genotypes, scale, weight, dtype, runs))
+        where = "" if elsewhere is None else elsewhere.name
+        kept.same("grm", _identity(genotypes, scale, weight, dtype, runs) | {"device": where})
     summed = _Sum(np.zeros((n, n), order="F")) if kept is None else _Sum.resumed(kept, n)
     runs = runs[summed.runs :]
     absent_pairs = np.zeros((n, n), order="F") if pairwise else None

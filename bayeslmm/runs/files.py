@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import csv
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from bayeslmm.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: IO[bytes]) -> None:
+        """Wait for the lock on a file; it ends when the file is closed."""
+        while True:
+            try:
+                return msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+            except OSError as error:  # after ten seconds
+                if error.errno != errno.EDEADLOCK:
+                    raise
+else:
+    import fcntl
+
+    def _lock(file: IO[bytes]) -> None:
+        """Wait for the lock on a file; it ends when the file is closed."""
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 @contextmanager
@@ -100,7 +118,7 @@ def turn(target: Path) -> Iterator[None]:
     while not held:
         with open(lock, "wb") as file:
             with suppress(OSError):  # a file system without locks: it cannot be waited for
-                fcntl.flock(file, fcntl.LOCK_EX)
+                _lock(file)
             # whoever had it before removes it: then this is the lock of nothing
             with suppress(FileNotFoundError):
                 held = os.path.samestat(os.fstat(file.fileno()), os.stat(lock))
@@ -108,7 +126,8 @@ def turn(target: Path) -> Iterator[None]:
                 try:
                     yield
                 finally:
-                    lock.unlink(missing_ok=True)
+                    with suppress(PermissionError):  # Windows keeps what is open
+                        lock.unlink(missing_ok=True)
 
 
 def is_empty_folder(path: str | os.PathLike[str]) -> bool:

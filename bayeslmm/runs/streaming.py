@@ -19,6 +19,7 @@ import numpy as np
 
 from bayeslmm.errors import InputError
 from bayeslmm.runs.checkpoints import digest
+from bayeslmm.runs.columns import Arrays, KeptColumns, Piece
 from bayeslmm.runs.progress import log, track
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _PART = 2**14
 
 
 def by_parts(run: Run, scanners: Sequence[Any]) -> Columns:
-    """Columns of every scanner for all variants of a run, part by part.
+    """Columns of every scanner for all variants of a run, done part by part, in memory.
 
     Parameters
     ----------
@@ -44,20 +45,55 @@ def by_parts(run: Run, scanners: Sequence[Any]) -> Columns:
     InputError
         If the checkpoint holds parts of another scan, or a worker of the cluster failed.
     """
-    m, block = run.genotypes.n_variants, run.size
-    step = max(1, _PART // block) * block
-    spans = [(start, min(start + step, m)) for start in range(0, m, step)]
+    m = run.genotypes.n_variants
+    whole: Columns = [{} for _ in scanners]
+
+    def take(span: tuple[int, int], columns: Columns) -> None:
+        _put(whole, columns, span, m)
+
+    for span in _finish(run, scanners, take):
+        assert run.checkpoint is not None
+        take(span, _load(run.checkpoint.path(_name(run, span)), len(scanners)))
+    return whole
+
+
+def kept_columns(run: Run, scanners: Sequence[Any]) -> list[KeptColumns]:
+    """Columns of every scanner for all variants of a run, left in the parts of its checkpoint."""
     kept = run.checkpoint
+    assert kept is not None
+    _finish(run, scanners)
+    spans, step = _spans(run)
+
+    def loader(i: int) -> Callable[[Path], Arrays]:
+        return lambda path: _load(path, len(scanners), only=i)[i]
+
+    pieces = [Piece(np.arange(*span), kept.path(_name(run, span))) for span in spans]
+    return [
+        KeptColumns(pieces, run.genotypes.n_variants, step, loader(i)) for i in range(len(scanners))
+    ]
+
+
+def _spans(run: Run) -> tuple[list[tuple[int, int]], int]:
+    """First and last variant of each part, and how many a part has."""
+    m = run.genotypes.n_variants
+    step = max(1, _PART // run.size) * run.size
+    return [(start, min(start + step, m)) for start in range(0, m, step)], step
+
+
+def _finish(
+    run: Run,
+    scanners: Sequence[Any],
+    take: Callable[[tuple[int, int], Columns], None] | None = None,
+) -> list[tuple[int, int]]:
+    """Do the parts that are not there yet, hand them to `take`; returns those that were there."""
+    m = run.genotypes.n_variants
+    spans, step = _spans(run)
+    kept = run.checkpoint
+    done: list[tuple[int, int]] = []
     if kept is not None:
         kept.same(f"scan{run.label}", _identity(run, step))
-    done: set[tuple[int, int]] = set()
-    whole: Columns = [{} for _ in scanners]
-    if kept is not None:
-        for span in spans:
-            if kept.has(_name(run, span)):
-                _put(whole, _load(kept.path(_name(run, span)), len(scanners)), span, m)
-                done.add(span)
-    waiting = [span for span in spans if span not in done]
+        done = [span for span in spans if kept.has(_name(run, span))]
+    waiting = sorted(set(spans) - set(done))
     n_done = sum(stop - start for start, stop in done)
     if n_done:
         log.info("%s of %s variants are there already.", f"{n_done:,}", f"{m:,}")
@@ -75,8 +111,9 @@ def by_parts(run: Run, scanners: Sequence[Any]) -> Columns:
             show=run.progress,
         ):
             keep(span, columns)
-            _put(whole, columns, span, m)
-    return whole
+            if take is not None:
+                take(span, columns)
+    return done
 
 
 def _put(whole: Columns, columns: Columns, span: tuple[int, int], m: int) -> None:
@@ -168,13 +205,15 @@ def _save(columns: Columns, path: Path) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def _load(path: Path, number: int) -> Columns:
+def _load(path: Path, number: int, only: int | None = None) -> Columns:
+    """The columns in a part, of all scanners or of one."""
     found: Columns = [{} for _ in range(number)]
     try:
         with open(path, "rb") as file, np.load(file) as arrays:
             for key in arrays.files:
                 i, name = key.split("/", 1)
-                found[int(i)][name] = arrays[key]
+                if only is None or int(i) == only:
+                    found[int(i)][name] = arrays[key]
     except (OSError, ValueError, KeyError, IndexError, EOFError, BadZipFile) as error:
         raise InputError(f"{path}: damaged; remove it, and start the same again.") from error
     return found

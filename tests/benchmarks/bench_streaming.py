@@ -1,12 +1,14 @@
-"""A scan kept in parts against one in memory, its memory, and two Dask workers against threads.
+"""A scan written by parts against one in memory, its memory, and two Dask workers against threads.
 
-    python tests/benchmarks/bench_streaming.py make --m 200000 --folder DIR
+    python tests/benchmarks/bench_streaming.py make --m 1000000 --folder DIR
+    python tests/benchmarks/bench_streaming.py memory --m 1000000 --folder DIR
+    python tests/benchmarks/bench_streaming.py file --m 1000000 --folder DIR --rounds 1
     python tests/benchmarks/bench_streaming.py kept --m 200000 --folder DIR
-    python tests/benchmarks/bench_streaming.py memory --m 200000 --folder DIR
     python tests/benchmarks/bench_streaming.py dask --m 100000 --folder DIR
 
 `make` writes the cohort with the package's simulator; the others read it. Two processors. Ratios
-are of variants per second, each the best of two in turn. Nothing else should run meanwhile.
+are of variants per second, each the best of some rounds in turn. Nothing else should run meanwhile.
+`memory` is to be run for several m, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -48,9 +50,9 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def in_turn(ways: dict[str, Callable[[], object]], m: int) -> None:
+def in_turn(ways: dict[str, Callable[[], object]], m: int, rounds: int) -> None:
     best = dict.fromkeys(ways, np.inf)
-    for _ in range(2):
+    for _ in range(rounds):
         for name, way in ways.items():
             best[name] = min(best[name], seconds(way))
     first = next(iter(best.values()))
@@ -60,9 +62,10 @@ def in_turn(ways: dict[str, Callable[[], object]], m: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["make", "kept", "memory", "dask"])
+    parser.add_argument("what", choices=["make", "kept", "file", "memory", "dask"])
     parser.add_argument("--n", type=int, default=2000)
     parser.add_argument("--m", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--folder", type=Path, required=True)
     options = parser.parse_args()
     prefix = options.folder / "cohort"
@@ -72,27 +75,37 @@ def main() -> None:
         print(f"{peak():,.0f} MB")
         return
     model, genotypes = ready(prefix, options.m)
+    path = options.folder / "scan.tsv.gz"
 
     def kept() -> None:
         with bl.checkpoint(options.folder / "parts", restart=True) as parts:
             model.scan(genotypes, kept=parts, threads=2)
             discard(parts)
 
+    def to_file() -> None:
+        bl.scan_to_file(model, genotypes, path, threads=2, overwrite=True)
+
     if options.what == "kept":
-        in_turn(
-            {"in memory": lambda: model.scan(genotypes, threads=2), "in parts": kept}, options.m
-        )
+        ways = {"in memory": lambda: model.scan(genotypes, threads=2), "in parts": kept}
+        in_turn(ways, options.m, options.rounds)
+    elif options.what == "file":
+        ways = {
+            "in memory": lambda: model.scan(genotypes, threads=2),
+            "then written": lambda: write_table(model.scan(genotypes, threads=2), path),
+            "written by parts": to_file,
+        }
+        in_turn(ways, options.m, options.rounds)
     elif options.what == "memory":
+        few = genotypes.select(variants=np.arange(options.m) < 2000)
+        bl.scan_to_file(model, few, path, threads=2, overwrite=True)  # what every scan takes
         before = peak()
-        spent = {"scan": seconds(kept)}
-        table = model.scan(genotypes.select(variants=np.arange(options.m) < 1000))
+        spent = seconds(to_file)
         print(
-            f"peak before {before:,.0f} MB, after the scan {peak():,.0f} MB, {spent['scan']:.1f} s"
+            f"m = {options.m:,}: peak before {before:,.0f} MB, after {peak():,.0f} MB; "
+            f"{spent:.1f} s, {options.m / spent:,.0f} variants per second; "
+            f"file {path.stat().st_size / 1e6:,.0f} MB; table of variants "
+            f"{genotypes.variants.memory_usage(deep=True).sum() / 1e6:,.0f} MB"
         )
-        print(f"table: {table.memory_usage(deep=True).sum() / len(table):.0f} bytes per variant")
-        table = pd.concat([table] * 100, ignore_index=True)
-        written = seconds(lambda: write_table(table, options.folder / "table.tsv.gz"))
-        print(f"100,000 rows as TSV.gz: {written:.2f} s; peak {peak():,.0f} MB")
     else:
         from distributed import Client, LocalCluster
 
@@ -106,6 +119,7 @@ def main() -> None:
                     "2 workers": lambda: model.scan(genotypes, client=client),
                 },
                 options.m,
+                options.rounds,
             )
 
 

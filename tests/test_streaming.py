@@ -312,7 +312,7 @@ def test_an_interrupted_file_has_the_same_bytes(cohort, parts, tmp_path, ending)
     genotypes, model = cohort
     options = {"block_size": 20, "threads": 1}
     whole, broken = tmp_path / f"whole.{ending}", tmp_path / f"broken.{ending}"
-    bl.scan_to_file(model, genotypes, whole, **options)
+    model.scan_to_file(genotypes, whole, **options)
     with pytest.raises(KeyboardInterrupt):
         bl.scan_to_file(model, breaking(genotypes, 9), broken, **options)
     assert not broken.exists()

@@ -472,15 +472,20 @@ def _from_basis(basis: Eigenbasis, k: int) -> PCA:
 def _from_grm(grm: GRM, k: int, seed: int) -> PCA:
     n = len(grm.samples)
     _check_k(k, n)
-    if n < 200 or k > n // 8:
-        return _from_basis(grm.eigenbasis(), k)
-    from scipy.sparse.linalg import LinearOperator, eigsh
-
     K = np.asarray(grm.matrix)
     if not np.isfinite(K).all():
         raise InputError("The relatedness matrix has entries that are not finite.")
-    means = K.mean(axis=0)
+    means = K.mean(axis=0, dtype=np.float64)
     mean = float(means.mean())
+    total = float(np.trace(K)) - n * mean
+    name = str(grm.info.get("genotypes", "a matrix"))
+    if n < 200 or k > n // 8:
+        # Not by the eigenbasis: small negative eigenvalues, as of pairwise=True, do no harm here.
+        S, U = np.linalg.eigh(K - means - means[:, None] + mean)
+        S, U = S[::-1], U[:, ::-1]
+        how, rest = "from the relatedness matrix", S[k : n - 1]
+        return _labelled(U[:, :k], S[:k], grm.samples, total, how, name=name, rest=rest, grm=grm)
+    from scipy.sparse.linalg import LinearOperator, eigsh
 
     def centered(v: np.ndarray) -> np.ndarray:
         v = v.ravel()
@@ -492,7 +497,6 @@ def _from_grm(grm: GRM, k: int, seed: int) -> PCA:
     operator = LinearOperator((n, n), matvec=centered, dtype=np.float64)
     S, U = eigsh(operator, k=k, which="LA", v0=start - start.mean(), ncv=min(n, max(3 * k, 40)))
     S, U = S[::-1], U[:, ::-1]
-    total = float(np.trace(K)) - n * mean
     square = float(np.einsum("ij,ij->", K, K)) - 2 * n * float(means @ means) + (n * mean) ** 2
     residual = np.linalg.norm(np.column_stack([centered(u) for u in U.T]) - U * S, axis=0)
     return _labelled(
@@ -501,7 +505,7 @@ def _from_grm(grm: GRM, k: int, seed: int) -> PCA:
         grm.samples,
         total,
         "Lanczos on the relatedness matrix",
-        name=str(grm.info.get("genotypes", "a matrix")),
+        name=name,
         residual=float((residual / S).max()),
         rest_moments=_moments(total, square, S, n),
         grm=grm,

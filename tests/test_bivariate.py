@@ -95,6 +95,40 @@ def test_the_blocks_give_the_likelihood_of_the_full_covariance(case):
 
 
 @pytest.mark.algebra
+def test_determinants_are_right_where_they_nearly_vanish():
+    """Against 50 digits; the difference of products has none left there."""
+    from decimal import Decimal, localcontext
+
+    top, r = likelihood.LARGEST_H2, biv.LARGEST_CORRELATION
+    thetas = np.array([[top, top, 1.0, r, 0.3], [top, 0.4, -1.0, -r, 2.0], [0.5, 0.5, r, r, 0.0]])
+    s = np.array([1e-12, 0.01, 1.0, 40.0])
+    found = biv._determinants(thetas, s)
+    with localcontext(prec=50):
+        for theta, row in zip(thetas, found, strict=True):
+            h1, h2, rg, re = (Decimal(float(x)) for x in theta[:4])
+            ratio = Decimal(float(np.exp(theta[4])))
+            for value, x in zip(row, map(Decimal, s.tolist()), strict=True):
+                one, two = h1 * x + 1 - h1, ratio * (h2 * x + 1 - h2)
+                between = rg * (h1 * h2).sqrt() * x + re * ((1 - h1) * (1 - h2)).sqrt()
+                exact = one * two - ratio * between**2
+                assert value == pytest.approx(float(exact), rel=1e-6)
+
+
+@pytest.mark.algebra
+@pytest.mark.parametrize("theta", [[0.999, 0.9, 0.99, 0.3, 0.0], [0.99, 0.999, -1.0, -0.9, 0.5]])
+def test_traits_that_are_all_genetic_with_the_same_genes(theta):
+    """The climb and the draws go to the limits of all parameters at once, without a warning."""
+    data = eigen_pair(n=60)
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        one = data.with_y(phenotypes(data, np.array(theta), rng))
+        best = biv.maximise(one)
+        assert np.isfinite(best.loglik)
+        found = biv.draw_posterior(one, FLAT, 200, rng, start=best.theta)
+        assert np.isfinite(found.theta).all()
+
+
+@pytest.mark.algebra
 @pytest.mark.parametrize(("one", "two"), [(7, 0), (0, 9), (8, 5), (25, 35)])
 def test_missing_phenotypes_are_exact(one, two):
     K, Y = simulate(n=60)

@@ -1,7 +1,7 @@
 """Kinship, components and pruning against plink2, from .bed to table, in turn.
 
     python tests/benchmarks/bench_structure.py [--n 4000] [--m 100000] [--folder DIR]
-        [--plink2 plink2] [--rounds 2]
+        [--plink2 plink2] [--rounds 2] [--part kinship components pruning Hardy]
 
 Two threads each. Nothing else should run meanwhile.
 """
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--plink2", default="plink2")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--part", nargs="*", default=list(OURS), help="parts of names")
     options = parser.parse_args()
     folder = Path(options.folder or tempfile.mkdtemp()).resolve()
     prefix = folder / f"cohort_{options.n}_{options.m}"
@@ -50,6 +51,8 @@ def main() -> None:
     with threadpool_limits(limits=2):
         for _ in range(options.rounds):
             for name, function in OURS.items():
+                if not any(part in name for part in options.part):
+                    continue
                 start = time.perf_counter()
                 function(bl.read_genotypes(prefix))
                 ours = time.perf_counter() - start

@@ -1382,7 +1382,10 @@ def predict(
 @app.command(short_help="One HTML page of results, for readers without Python.")
 def report(
     results: Annotated[
-        Path, typer.Argument(help="Folder that bayeslmm scan or bayeslmm h2 has written.")
+        Path,
+        typer.Argument(
+            help="Folder that bayeslmm h2, scan, partition, rg or liability has written."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -1400,9 +1403,10 @@ def report(
 ) -> None:
     """Everything about a trait on one page: heritability, genome scan, loci, checks, methods.
 
-    The page needs no network and no other file. It is made of the results and of the files that
-    they were made from, which must still be there, unchanged. Of a folder with several traits each
-    has a page of its own, report_TRAIT.html.
+    Of bayeslmm partition, rg and liability: shares, the genetic correlation, h2 of the liability. The
+    page needs no network and no other file. It is made of the results and of the files that they
+    were made from, which must still be there, unchanged. Of a folder with several traits each has
+    a page of its own, report_TRAIT.html.
 
     \b
     Example:

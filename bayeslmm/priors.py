@@ -442,6 +442,9 @@ class Normal:
     def __post_init__(self) -> None:
         _positive(phi=self.phi)
 
+    def __str__(self) -> str:
+        return f"normal, sd {self.phi:g}"
+
 
 @dataclass(frozen=True)
 class Horseshoe:
@@ -467,6 +470,12 @@ class Horseshoe:
     def __post_init__(self) -> None:
         _positive(global_scale=self.global_scale, slab=self.slab, slab_df=self.slab_df)
 
+    def __str__(self) -> str:
+        return (
+            f"regularised horseshoe, global scale {self.global_scale:g}, slab {self.slab:g} "
+            f"({self.slab_df:g} df)"
+        )
+
 
 @dataclass(frozen=True)
 class R2D2:
@@ -488,6 +497,12 @@ class R2D2:
 
     def __post_init__(self) -> None:
         _positive(a=self.a, b=self.b, concentration=self.concentration, polygenic=self.polygenic)
+
+    def __str__(self) -> str:
+        return (
+            f"R2D2, R2 ~ Beta({self.a:g}, {self.b:g}) split with {self.concentration:g} for each "
+            f"SNP and {self.polygenic:g} for the polygenic part"
+        )
 
 
 @dataclass(frozen=True)
@@ -511,6 +526,12 @@ class SpikeSlab:
             raise InputError(f"inclusion must be in (0, 1), but is {self.inclusion:g}.")
         for value in self.phi:
             _positive(phi=value)
+
+    def __str__(self) -> str:
+        return (
+            f"0, or with probability {self.inclusion:g} normal, sd "
+            f"{_widths(self.phi, (1.0,) * len(self.phi))}"
+        )
 
 
 @dataclass(frozen=True)
@@ -545,6 +566,8 @@ class EffectPrior:
     >>> import bayeslmm as bl
     >>> bl.priors.EffectPrior(0.1, alpha=-0.25)
     EffectPrior(phi=(0.1,), weights=(), alpha=-0.25)
+    >>> print(bl.priors.EffectPrior())
+    normal, sd 0.05, 0.1, 0.2 or 0.4, equally probable
     """
 
     phi: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
@@ -565,6 +588,15 @@ class EffectPrior:
             )
         if not np.isfinite(self.alpha):
             raise InputError(f"alpha must be a finite number, but is {self.alpha:g}.")
+
+    def __str__(self) -> str:
+        text = f"normal, sd {_widths(self.phi, self.weights or (1.0,) * len(self.phi))}"
+        if self.alpha == -1:
+            return text
+        return (
+            f"{text} at allele frequency 1/2, the variance per allele proportional to "
+            f"[2p(1-p)]^{self.alpha:g}"
+        )
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -615,6 +647,19 @@ def as_snp_prior(prior: Any) -> SnpPrior:
         f"snp_prior={prior!r} is unknown; expected one of {listing(SNP_PRIORS)}, or one of "
         "bl.priors.Normal, Horseshoe, R2D2, SpikeSlab."
     )
+
+
+def _widths(phi: tuple[float, ...], weights: tuple[float, ...]) -> str:
+    """Widths of a mixture of normals in words, with their probabilities unless equal."""
+    if len(phi) == 1:
+        return f"{phi[0]:g}"
+    total = sum(weights)
+    equal = len(set(weights)) == 1
+    told = [
+        f"{width:g}" if equal else f"{width:g} (probability {weight / total:.3g})"
+        for width, weight in zip(phi, weights, strict=True)
+    ]
+    return f"{', '.join(told[:-1])} or {told[-1]}" + (", equally probable" if equal else "")
 
 
 def _positive(**values: float) -> None:

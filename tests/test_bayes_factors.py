@@ -270,7 +270,7 @@ def test_the_prior_stands_beside_the_factor():
     y, C, K = dense.CASES[0].make(1)
     found = model(y, C, K, h2_prior=bl.priors.beta(2, 2)).scan(variants(len(y), 1))
     assert found.attrs["h2_prior"] == "Beta(2, 2)"
-    assert "phi=(0.05, 0.1, 0.2, 0.4)" in found.attrs["effect_prior"]
+    assert "sd 0.05, 0.1, 0.2 or 0.4" in found.attrs["effect_prior"]
 
 
 @pytest.mark.parametrize(

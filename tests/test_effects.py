@@ -293,7 +293,7 @@ def test_winners_curse():
         assert tree["constant_data"]["effect_allele"].item() == hit.ea
         assert np.sign(beta.mean()) == np.sign(hit.beta)
         assert abs(beta.mean()) < abs(hit.beta)
-    assert tree.attrs["snp_prior"].startswith("SpikeSlab(inclusion=0.99")
+    assert tree.attrs["snp_prior"] == "0, or with probability 1 normal, sd 0.2"
 
 
 def test_draws_with_effects_carry_everything():

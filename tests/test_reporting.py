@@ -1,15 +1,13 @@
-import re
-from html.parser import HTMLParser
-
 import numpy as np
 import pandas as pd
 import pytest
+from page_text import methods_cite_what_they_name, parsed, words
 from typer.testing import CliRunner
 
 import bayeslmm as bl
 from bayeslmm import cli
-from bayeslmm.reporting import diagnostics, pages
 from bayeslmm.reporting.diagnostics import Check
+from bayeslmm.reporting.report import diagnostics, pages
 
 
 @pytest.fixture(scope="module")
@@ -31,38 +29,6 @@ def written(model, tmp_path_factory):
     return path.read_text(encoding="utf-8")
 
 
-class Balance(HTMLParser):
-    """Fails on tags that close what is not open."""
-
-    VOID = frozenset(("meta", "link", "img", "br", "mspace", "input"))
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.resources, self.text = [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        if tag not in self.VOID:
-            self.open.append(tag)
-        self.resources += [v for k, v in attrs if k in ("src", "href") and v]
-
-    def handle_startendtag(self, tag, attrs):
-        pass
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if not {"script", "style"} & set(self.open):
-            self.text.append(data)
-
-
-def parsed(html):
-    reader = Balance()
-    reader.feed(html)
-    assert reader.open == []
-    return reader
-
-
 def test_the_page_is_well_formed_and_needs_nothing_else(written):
     reader = parsed(written)
     assert all(r.startswith(("#", "data:")) for r in reader.resources)
@@ -70,7 +36,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(written):
 
 
 def test_the_page_says_what_the_model_says(written, model):
-    text = " ".join(parsed(written).text)
+    text = words(written)
     found = model.h2_report()
     low, high = found.intervals.loc["posterior", ["low", "high"]]
     assert f"The genome accounts for {100 * found.mean:.0f}% of the variance of cd8" in text
@@ -86,13 +52,10 @@ def test_the_page_says_what_the_model_says(written, model):
 
 
 def test_methods_cite_what_they_name(written):
+    assert methods_cite_what_they_name(written)
     part = written[written.index('id="methods-text"') :]
     part = part[: part.index("</div>")]
-    used = {int(n) for group in re.findall(r"\[([\d, ]+)\]\.", part) for n in group.split(",")}
-    listed = [int(n) for n in re.findall(r"<li>\[(\d+)\]", part)]
-    assert used == set(listed)
-    assert listed == list(range(1, len(listed) + 1))
-    assert part.count("doi:") == len(listed)
+    assert part.count("doi:") == part.count("<li>")
 
 
 def test_an_existing_file_is_kept(model, tmp_path):
@@ -175,7 +138,7 @@ def test_changed_input_is_refused(results):
 def test_what_is_no_result_is_refused(tmp_path):
     done = run("report", tmp_path)
     assert done.exit_code == 2
-    assert "no results of bayeslmm h2 or scan" in done.stderr
+    assert "no results to report on" in done.stderr
 
 
 # -- pieces ------------------------------------------------------------------------------------
@@ -219,7 +182,6 @@ def test_a_sample_that_is_there_twice_is_seen(rng):
     kernel = bl.grm(x)
     (found,) = diagnostics.of_kernel(kernel, kernel.samples)
     assert found.level == "look"
-    assert "1 pairs" in found.finding
     assert "3 and 7" in found.finding
     (fine,) = diagnostics.of_kernel(kernel.subset(["1", "2", "3"]), pd.Index(["1", "2", "3"]))
     assert fine.level == "good"

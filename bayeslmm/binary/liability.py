@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -285,7 +286,7 @@ class LiabilityLMM:
             "h2_scale": "liability, of a random sample",
             "h2_prior": repr(self.h2_prior),
             "b_prior": f"N(0, {self.b_sd:g}^2) per sd",
-            "snp_prior": repr(prior) if selected.ids else "no SNPs",
+            "snp_prior": str(prior) if selected.ids else "no SNPs",
             "sample_prevalence": self.sample_prevalence,
             "sampler": _SAMPLER,
             "seed": seed,
@@ -690,6 +691,28 @@ class LiabilityLMM:
         return calibrate_liability(
             self, replicates=replicates, draws=draws, seed=seed, progress=progress
         )
+
+    # -- for others to read -----------------------------------------------------------------
+
+    def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Write one HTML file with everything, for readers without Python.
+
+        Parameters
+        ----------
+        path : path-like
+            The file to write.
+        **options
+            tree, groups, title, question, seed, overwrite and others: see
+            `bayeslmm.reporting.models.report_model`.
+
+        Returns
+        -------
+        Path
+            The file; it needs no network and no other file.
+        """
+        from bayeslmm.reporting.models import report_model
+
+        return report_model(self, path, **options)
 
 
 def _flat(values: Any) -> np.ndarray:

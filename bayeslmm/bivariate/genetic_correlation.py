@@ -130,14 +130,24 @@ class RgReport:
 
 
 def rg_report(
-    model: BivariateLMM, *, draws: int = 4000, prob: float = 0.95, seed: int | None = None
+    model: BivariateLMM,
+    *,
+    tree: xr.DataTree | None = None,
+    draws: int = 4000,
+    prob: float = 0.95,
+    seed: int | None = None,
 ) -> RgReport:
-    """Everything about rg of a model in one object; see `BivariateLMM.rg`."""
+    """Everything about rg of a model in one object; see `BivariateLMM.rg`.
+
+    `tree` holds draws of `BivariateLMM.posterior` that are there already.
+    """
     if not 0 < prob < 1:
         raise InputError(f"prob must be between 0 and 1, but is {prob:g}.")
     if draws < 100:
         raise InputError(f"At least 100 draws are needed for intervals, but draws={draws}.")
-    tree = model.posterior(draws, seed=seed)
+    if tree is None:
+        tree = model.posterior(draws, seed=seed)
+    draws = tree["posterior"]["rg"].size
     seed = int(tree.attrs["seed"])
     null = model.draw(
         100,

@@ -14,6 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -295,6 +296,16 @@ class BivariateLMM:
             for trait, table in zip(self.traits, self._tables, strict=True)
         }
         return pd.DataFrame(columns, index=self.ids)
+
+    @property
+    def kernel(self) -> Relatedness | Basis:
+        """Relatedness as it was given: a GRM, or a basis."""
+        return self._kernel
+
+    def each(self) -> tuple[LMM, LMM]:
+        """Each trait alone, with the same kernel, of those analysed who have it."""
+        one, two = self._tables
+        return one.with_kernel(self._kernel), two.with_kernel(self._kernel)
 
     @property
     def n_both(self) -> int:
@@ -658,6 +669,28 @@ class BivariateLMM:
         from bayeslmm.bivariate.generative import pymc_model
 
         return pymc_model(self, parameterization, priors=priors or {})
+
+    # -- for others to read -----------------------------------------------------------------
+
+    def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Write one HTML file with everything, for readers without Python.
+
+        Parameters
+        ----------
+        path : path-like
+            The file to write.
+        **options
+            tree, title, question, seed, overwrite and others: see
+            `bayeslmm.reporting.models.report_model`.
+
+        Returns
+        -------
+        Path
+            The file; it needs no network and no other file.
+        """
+        from bayeslmm.reporting.models import report_model
+
+        return report_model(self, path, **options)
 
 
 def _h2_priors(prior: Any) -> tuple[H2Prior, H2Prior]:

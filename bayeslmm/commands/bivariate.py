@@ -14,6 +14,7 @@ from bayeslmm.commands.shared import (
     paragraph,
     parse_prior,
     require_one_source,
+    sources,
     write_draws,
     write_summary,
 )
@@ -87,8 +88,13 @@ def rg(
         lines += paragraph(f"Priors: {report.tree.attrs['priors']}. {report.n:,} samples{account}.")
         summary = write_summary(folder, lines)
         parameters = {
+            "analysis": "rg",
+            **sources(bfile, grm, basis, pheno, id),
             "formulas": formulas,
             "samples": samples,
+            "prior": prior,
+            "rg_prior": rg_prior,
+            "re_prior": re_prior,
             "priors": report.tree.attrs["priors"],
             "draws": draws,
             "seed": seed,

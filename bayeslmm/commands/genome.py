@@ -33,6 +33,7 @@ from bayeslmm.model.lmm import LMM
 from bayeslmm.model.snps import selected_snps
 from bayeslmm.relatedness.dense import Relatedness
 from bayeslmm.runs.progress import blas_threads
+from bayeslmm.runs.provenance import provenance
 from bayeslmm.runs.results import (
     PROVENANCE,
     Clock,
@@ -153,6 +154,7 @@ def scan(
                 source, grm, basis, table, formulas, missing, scale, maf, max_missing, clock, kept
             )
         lines: list[str] = []
+        accounts: dict[str, Any] = {}
         for name, formula in zip(names, formulas, strict=True):
             data = table
             if kernel is None:
@@ -188,9 +190,11 @@ def scan(
             clock(f"{name}: {len(hits):,} variants tested in {len(model.y):,} samples")
             write_scan(folder, name, model, hits.overview, tested, gap=locus_gap)
             lines += [*scan_lines(name, model, hits.overview, hits.rows, gap=locus_gap), ""]
+            accounts[name] = _scan_account(hits.overview)
         clock("plots and tables")
         summary = write_summary(folder, lines[:-1])
         parameters = {
+            "analysis": "scan",
             **sources(bfile, grm, basis, pheno, id),
             "formulas": formulas,
             "family": family,
@@ -211,7 +215,9 @@ def scan(
             "dtype": "float64" if float64 else "float32",
         }
         inputs = [str(pheno), *genotype_files(bfile), *kernel_files(None, grm, basis)]
-        write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
+        write_provenance(
+            folder / PROVENANCE, inputs, parameters, scans=accounts, seconds=clock.seconds
+        )
     clock(f"written to {out}")
     return summary
 
@@ -313,6 +319,12 @@ def _finemap_lines(name: str, found: FineMap) -> list[str]:
     if not len(sets):
         lines.append("No group of variants in disequilibrium holds an effect for sure.")
     return lines
+
+
+def _scan_account(hits: pd.DataFrame) -> dict[str, Any]:
+    """What a scan says of itself, beside the provenance that all results have."""
+    made = provenance()
+    return {str(key): value for key, value in hits.attrs.items() if key not in made}
 
 
 def write_scan(

@@ -76,6 +76,7 @@ def h2(
         clock("REML, exact posterior, plots")
         summary = write_summary(folder, heritability_lines(models))
         parameters = {
+            "analysis": "h2",
             **sources(bfile, grm, basis, pheno, id),
             "formulas": formulas,
             "h2_prior": repr(h2_prior),

@@ -93,14 +93,19 @@ def liability(
         lines = [*_lines(model, scales), *(f"! {w.message}" for w in told)]
         (folder / "summary.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         parameters = {
+            "analysis": "liability",
             **sources(bfile, grm, basis, pheno, id),
-            "formula": formula,
+            "formulas": [formula],
             "prevalence": prevalence,
             "groups": groups,
+            "prior": prior,
             "h2_prior": repr(h2_prior),
             "draws": draws,
             "chains": chains,
             "seed": tree.attrs["seed"],
+            "scale": scale,
+            "maf": maf,
+            "max_missing": max_missing,
             "missing": missing,
         }
         inputs = [str(pheno), *kernel_files(bfile, grm, basis)]

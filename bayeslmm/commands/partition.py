@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm import kernels, priors
-from bayeslmm.commands.shared import aligned, genotype_files, selected, write_draws
+from bayeslmm.commands.shared import aligned, genotype_files, selected, sources, write_draws
 from bayeslmm.errors import InputError, listing
 from bayeslmm.generative.sampling import SamplingWarning
 from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
@@ -65,7 +65,7 @@ def partition(
         raise InputError(f"--draws must be at least 1, but is {draws}.")
     if prior not in PRIORS:
         raise InputError(f"--prior {prior} is unknown; expected one of {', '.join(PRIORS)}.")
-    share_prior = "uniform" if prior == "uniform" else priors.HeritabilitySplit()
+    share_prior = prior_of_shares(prior)
     names = trait_names(formulas)
     with result_folder(out, overwrite=overwrite) as folder, blas_threads(threads):
         table = read_phenotypes(pheno, id=id)
@@ -73,17 +73,8 @@ def partition(
         for formula in formulas:
             design_from_formula(formula, table, genotypes.samples.index, missing=missing)
         genotypes = selected(genotypes, maf, max_missing, None)
-        made = partition_grms(
-            genotypes,
-            _annotation(by, genotypes),
-            scale=scale or "standardized",  # type: ignore[arg-type]
-        )
-        clock(f"{len(made)} relatedness matrices of {len(made.annotations):,} variants")
-        kernel: dict[str, Kernel] = dict(made)
-        if household is not None:
-            kernel[_SHARED] = _household(household, relabel(table, genotypes.samples.index), made)
-        if len(kernel) < 2:
-            raise InputError(f"--by {by} makes one kernel only: that is bayeslmm h2.")
+        kernel = make_kernels(genotypes, table, by, household, scale, clock)
+        annotated = len(kernel) - (household is not None)
         lines: list[str] = []
         rows = []
         for name, formula in zip(names, formulas, strict=True):
@@ -100,7 +91,7 @@ def partition(
             attrs = tree.attrs
             clock(f"{name}: posterior by {attrs['method']}, {attrs['ess']:.0f} effective draws")
             rows.append(_components(name, model, fit, tests, tree))
-            enriched = model.enrichment(tree) if len(made) > 1 else None
+            enriched = model.enrichment(tree) if annotated > 1 else None
             _write(folder, name, model, fit, tree, enriched)
             lines += _lines(name, model, rows[-1], tree, enriched)
             lines += [f"Warning: {text}" for text in told]
@@ -108,11 +99,10 @@ def partition(
         write_table(pd.concat(rows, ignore_index=True), folder / "components.tsv")
         (folder / "summary.txt").write_text("\n".join(lines).rstrip() + "\n")
         parameters = {
-            "genotypes": bfile,
+            "analysis": "partition",
+            **sources(bfile, None, None, pheno, id),
             "by": by,
             "household": household,
-            "pheno": str(pheno),
-            "id": id,
             "formulas": formulas,
             "prior": prior,
             "draws": draws,
@@ -129,6 +119,34 @@ def partition(
         write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
     clock(f"written to {out}")
     return "\n".join(lines).rstrip()
+
+
+def prior_of_shares(prior: str) -> str | priors.HeritabilitySplit:
+    """What --prior means."""
+    return "uniform" if prior == "uniform" else priors.HeritabilitySplit()
+
+
+def make_kernels(
+    genotypes: Genotypes,
+    table: pd.DataFrame,
+    by: str,
+    household: str | None,
+    scale: str | None,
+    clock: Clock,
+) -> dict[str, Kernel]:
+    """The kernels that --by and --household name, in their order."""
+    made = partition_grms(
+        genotypes,
+        _annotation(by, genotypes),
+        scale=scale or "standardized",  # type: ignore[arg-type]
+    )
+    clock(f"{len(made)} relatedness matrices of {len(made.annotations):,} variants")
+    kernel: dict[str, Kernel] = dict(made)
+    if household is not None:
+        kernel[_SHARED] = _household(household, relabel(table, genotypes.samples.index), made)
+    if len(kernel) < 2:
+        raise InputError(f"--by {by} makes one kernel only: that is bayeslmm h2.")
+    return kernel
 
 
 def _annotation(by: str, genotypes: Genotypes) -> Any:

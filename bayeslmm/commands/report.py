@@ -7,21 +7,29 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bayeslmm.commands.shared import make_kernel, parse_prior, read_scan
-from bayeslmm.errors import InputError
+from bayeslmm.bases.basis import Basis
+from bayeslmm.binary.liability import LiabilityLMM
+from bayeslmm.bivariate.model import BivariateLMM
+from bayeslmm.commands.partition import make_kernels, prior_of_shares
+from bayeslmm.commands.shared import make_kernel, parse_prior, read_scan, selected
+from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
 from bayeslmm.inputs.phenotypes import read_phenotypes
 from bayeslmm.model.lmm import LMM
-from bayeslmm.reporting.report import report as write_report
+from bayeslmm.partition.model import PartitionedLMM
+from bayeslmm.relatedness.dense import Relatedness
 from bayeslmm.runs.files import refuse_existing, sha256
 from bayeslmm.runs.progress import blas_threads
 from bayeslmm.runs.results import PROVENANCE, Clock, trait_names
 
-_COMMANDS = ("h2", "scan")
+if TYPE_CHECKING:
+    import xarray as xr
+
+_COMMANDS = ("h2", "scan", "partition", "rg", "liability")
 
 
 def report(
@@ -40,85 +48,174 @@ def report(
     clock = Clock()
     about = _provenance(results)
     given: dict[str, Any] = about["parameters"]
-    names = trait_names(given["formulas"])
+    analysis: str = given["analysis"]
+    every = trait_names(given["formulas"])
+    names = ["_".join(every)] if analysis == "rg" else every
     paths = _paths(results, names, out)
     for path in paths.values():
         refuse_existing(path, overwrite=overwrite)
     told = ["command", "inputs", "created_at"]
     shown = {f"results of {results}": {key: about[key] for key in told if key in about}}
+    page = {"title": title, "question": question, "about": shown, "seed": seed}
     with _in_folder(given["folder"]), blas_threads(threads):
-        for file, expected in about["inputs"].items():
-            if not os.path.isfile(file):
-                raise InputError(
-                    f"{file}: no such file in {given['folder']}; the results of {results} were "
-                    "made from it, and the report needs it again."
-                )
-            if sha256(file) != expected:
-                raise InputError(
-                    f"{file}: has changed since the results of {results} were made from it "
-                    "(SHA-256 differs). Make them anew."
-                )
+        _require_unchanged(results, about["inputs"], given["folder"])
         clock("input files are those of the results")
         table = read_phenotypes(given["pheno"], id=given["id"])
-        kernel = None
-        if given.get("kernel", True):
-            kernel = make_kernel(
-                None if given["grm"] or given["basis"] else given["genotypes"],
-                given["grm"],
-                None if given["basis"] is None else Path(given["basis"]),
-                table,
-                given["formulas"],
-                given["missing"],
-                given["scale"],
-                given["maf"],
-                given["max_missing"],
-                clock,
-            )
-        genotypes = None if given["genotypes"] is None else read_genotypes(given["genotypes"])
-    for name, formula in zip(names, given["formulas"], strict=True):
-        data = table
-        if kernel is None and genotypes is not None:
-            data = table[table.index.isin(genotypes.samples.index)]
-        model = LMM(
-            formula,
-            data,
-            kernel,
-            h2_prior=parse_prior(given.get("prior", "uniform"), given.get("spike", 0.0)),
-            missing=given["missing"],
-        )
-        hits = _hits(results, name, formula, given)
+        if analysis == "partition":
+            models = _partitioned(table, given, names, clock)
+        elif analysis == "rg":
+            models = _two_traits(table, given, names, clock)
+        elif analysis == "liability":
+            models = _liabilities(table, given, names, clock)
+        else:
+            models = _univariate(table, given, names, clock)
+    for name, (model, options) in models.items():
+        options |= page | {"overwrite": overwrite}
+        if isinstance(model, LMM):
+            hits = _hits(results, name, about)
+            options |= {
+                "genotypes": _tested(options["genotypes"], hits),
+                "hits": hits,
+                "finemap": finemap,
+                "locus_gap": locus_gap,
+            }
+        else:
+            options["tree"] = _draws(results, analysis, name)
         with blas_threads(threads):
-            write_report(
-                model,
-                paths[name],
-                genotypes=_tested(genotypes, hits),
-                hits=hits,
-                finemap=finemap,
-                locus_gap=locus_gap,
-                title=title,
-                question=question,
-                about=shown,
-                seed=seed,
-                overwrite=overwrite,
-            )
+            model.report(paths[name], **options)
         clock(f"{name}: report")
     return "\n".join(f"Report of {name}: {path}" for name, path in paths.items())
 
 
+# -- the models of each command, from the files that the results were made of ------------------
+
+
+def _kernel(table: pd.DataFrame, given: dict[str, Any], clock: Clock) -> Relatedness | Basis:
+    return make_kernel(
+        None if given["grm"] or given["basis"] else given["genotypes"],
+        given["grm"],
+        None if given["basis"] is None else Path(given["basis"]),
+        table,
+        given["formulas"],
+        given["missing"],
+        given["scale"],
+        given["maf"],
+        given["max_missing"],
+        clock,
+    )
+
+
+def _univariate(
+    table: pd.DataFrame, given: dict[str, Any], names: list[str], clock: Clock
+) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Models of bayeslmm h2 and scan."""
+    kernel = _kernel(table, given, clock) if given.get("kernel", True) else None
+    genotypes = None if given["genotypes"] is None else read_genotypes(given["genotypes"])
+    if kernel is None and genotypes is not None:
+        table = table[table.index.isin(genotypes.samples.index)]
+    h2_prior = parse_prior(given.get("prior", "uniform"), given.get("spike", 0.0))
+    return {
+        name: (
+            LMM(formula, table, kernel, h2_prior=h2_prior, missing=given["missing"]),
+            {"genotypes": genotypes},
+        )
+        for name, formula in zip(names, given["formulas"], strict=True)
+    }
+
+
+def _partitioned(
+    table: pd.DataFrame, given: dict[str, Any], names: list[str], clock: Clock
+) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Models of bayeslmm partition."""
+    genotypes = selected(
+        read_genotypes(given["genotypes"]), given["maf"], given["max_missing"], None
+    )
+    kernels = make_kernels(genotypes, table, given["by"], given["household"], given["scale"], clock)
+    prior = prior_of_shares(given["prior"])
+    return {
+        name: (
+            PartitionedLMM(formula, table, kernels, prior=prior, missing=given["missing"]),
+            {"genotypes": genotypes},
+        )
+        for name, formula in zip(names, given["formulas"], strict=True)
+    }
+
+
+def _two_traits(
+    table: pd.DataFrame, given: dict[str, Any], names: list[str], clock: Clock
+) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """The model of bayeslmm rg."""
+    model = BivariateLMM(
+        given["formulas"],
+        table,
+        _kernel(table, given, clock),
+        samples=given["samples"],
+        h2_prior=parse_prior(given["prior"], 0.0),
+        rg_prior=given["rg_prior"],
+        re_prior=given["re_prior"],
+        missing=given["missing"],
+    )
+    return {names[0]: (model, {})}
+
+
+def _liabilities(
+    table: pd.DataFrame, given: dict[str, Any], names: list[str], clock: Clock
+) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """The model of bayeslmm liability."""
+    model = LiabilityLMM(
+        given["formulas"][0],
+        table,
+        _kernel(table, given, clock),
+        prevalence=given["prevalence"],
+        h2_prior=parse_prior(given["prior"], 0.0),
+        missing=given["missing"],
+    )
+    groups = None if given["groups"] is None else table[given["groups"]]
+    return {names[0]: (model, {"groups": groups})}
+
+
+# -- what is in the folder ---------------------------------------------------------------------
+
+
+def _require_unchanged(results: Path, inputs: dict[str, str], folder: str) -> None:
+    for file, expected in inputs.items():
+        if not os.path.isfile(file):
+            raise InputError(
+                f"{file}: no such file in {folder}; the results of {results} were made from it, "
+                "and the report needs it again."
+            )
+        if sha256(file) != expected:
+            raise InputError(
+                f"{file}: has changed since the results of {results} were made from it (SHA-256 "
+                "differs). Make them anew."
+            )
+
+
+def _draws(results: Path, analysis: str, name: str) -> xr.DataTree:
+    """Draws that a command has written."""
+    import xarray as xr
+
+    path = results / ("posterior.zarr" if analysis == "rg" else f"posterior_{name}.zarr")
+    if not path.is_dir():
+        raise InputError(f"{path}: the draws are not there; make the results anew.")
+    return xr.open_datatree(path, engine="zarr").load()
+
+
 def _provenance(results: Path) -> dict[str, Any]:
+    commands = listing([f"bayeslmm {command}" for command in _COMMANDS], 9)
     try:
-        about = json.loads((results / PROVENANCE).read_text(encoding="utf-8"))
+        about: dict[str, Any] = json.loads((results / PROVENANCE).read_text(encoding="utf-8"))
         given = about["parameters"]
-        known = {"formulas", "pheno", "folder", "genotypes"} <= set(given) and "inputs" in about
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        known = given.get("analysis") in _COMMANDS and "inputs" in about
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{results}: no results of bayeslmm {' or '.join(_COMMANDS)} (no readable "
-            f"{PROVENANCE})."
+            f"{results}: no results to report on (no readable {PROVENANCE}). Name the folder that "
+            f"--out named in one of {commands}."
         ) from error
-    if not known or not ("tests" in given or "draws" in given):
+    if not known:
         raise InputError(
-            f"{results}: a report is made of the results of bayeslmm {' or '.join(_COMMANDS)}, "
-            "and these are of another command, or of an earlier version: make them anew."
+            f"{results}: a report is made of the results of {commands}; these are of another "
+            "command, or of an earlier version: make them anew."
         )
     return about
 
@@ -149,13 +246,13 @@ def _in_folder(folder: str) -> Iterator[None]:
         os.chdir(before)
 
 
-def _hits(results: Path, name: str, formula: str, given: dict[str, Any]) -> pd.DataFrame | None:
+def _hits(results: Path, name: str, about: dict[str, Any]) -> pd.DataFrame | None:
     """The table of a scan, with what its file cannot hold."""
-    if "tests" not in given:
+    if about["parameters"]["analysis"] != "scan":
         return None
     files = [results / f"scan_{name}{ending}" for ending in (".tsv.gz", ".parquet")]
     hits = read_scan(next((file for file in files if file.is_file()), files[0]))
-    hits.attrs = {"formula": formula, "tests": given["tests"], "background": given["background"]}
+    hits.attrs = about["scans"][name]
     return hits
 
 

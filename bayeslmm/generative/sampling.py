@@ -99,7 +99,7 @@ def sample(
         "kappa": data.kappa,
         "h2_prior": _h2_prior_in_words(model, chosen, selected, priors or {}),
         "priors": "; ".join(f"{k} ~ {described(p)}" for k, p in (priors or {}).items()),
-        "snp_prior": repr(chosen) if len(selected.ids) else "no SNPs",
+        "snp_prior": str(chosen) if len(selected.ids) else "no SNPs",
         "sampler": f"{sampler} NUTS",
         "seed": seed,
     }

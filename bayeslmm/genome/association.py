@@ -808,7 +808,7 @@ def tabulations(
                 more["phenotype"] = note
                 log.info("%s: %s.", one.phenotype, note)
             if "bayes" in chosen:
-                more |= {"effect_prior": repr(prior), "h2_prior": repr(one.h2_prior)}
+                more |= {"effect_prior": str(prior), "h2_prior": repr(one.h2_prior)}
             calls = None
             if prior_odds is not None:
                 more["prior_odds"] = prior_odds

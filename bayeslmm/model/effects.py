@@ -332,7 +332,7 @@ def spike_slab(
         "n": len(model.y),
         "kappa": kappa,
         "h2_prior": repr(model.h2_prior),
-        "snp_prior": repr(prior),
+        "snp_prior": str(prior),
         "sampler": "independent draws from the exact posterior",
         "seed": seed,
     }

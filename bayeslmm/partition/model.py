@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -691,6 +692,28 @@ class PartitionedLMM:
             V = s2 * (pt.tensordot(h2_k, K, axes=1) + share[-1] * pt.eye(n))
             pm.MvNormal("y", pt.dot(C, b), cov=V, observed=y, dims="sample")
         return model
+
+    # -- for others to read -----------------------------------------------------------------
+
+    def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Write one HTML file with everything, for readers without Python.
+
+        Parameters
+        ----------
+        path : path-like
+            The file to write.
+        **options
+            tree, genotypes, title, question, seed, overwrite and others: see
+            `bayeslmm.reporting.models.report_model`.
+
+        Returns
+        -------
+        Path
+            The file; it needs no network and no other file.
+        """
+        from bayeslmm.reporting.models import report_model
+
+        return report_model(self, path, **options)
 
 
 # -- kernels ---------------------------------------------------------------------------------------

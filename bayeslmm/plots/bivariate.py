@@ -90,9 +90,8 @@ def rg(report: RgReport, *, ax: Axes | None = None, title: str | None = None) ->
     ax.set_ylabel("Density")
     clean(ax)
     one, two = report.traits
-    ax.set_title(
-        title or f"Genetic correlation of {one} and {two}", loc="left", fontsize=11, color=INK
-    )
+    title = f"Genetic correlation of {one} and {two}" if title is None else title
+    ax.set_title(title, loc="left", fontsize=11, color=INK)
     corner(ax, f"n = {report.n:,}")
     ax.legend(loc="upper left", frameon=False, fontsize=8.5, labelcolor=INK, handlelength=2.6)
     return ax
@@ -175,7 +174,7 @@ def two_traits(
     ax.set_xlim(*_limits(x, bottom))
     ax.set_ylim(*_limits(y, bottom))
     clean(ax)
-    ax.set_title(title or "Joint posterior", loc="left", fontsize=11, color=INK)
+    ax.set_title("Joint posterior" if title is None else title, loc="left", fontsize=11, color=INK)
     plain_legend(ax)
     return ax
 

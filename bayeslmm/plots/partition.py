@@ -124,7 +124,8 @@ def enrichment(table: pd.DataFrame, *, ax: Axes | None = None, title: str | None
         "P(> 1)", (1.02, 1.02), xycoords="axes fraction", va="bottom", fontsize=8.5, color=INK
     )
     ax.set_xlabel("enrichment: share of h² / share of variants (log scale)")
-    _finish(ax, title or f"Enrichment, {100 * table.attrs.get('prob', 0.95):g}% intervals")
+    prob = table.attrs.get("prob", 0.95)
+    _finish(ax, f"Enrichment, {100 * prob:g}% intervals" if title is None else title)
     return ax
 
 

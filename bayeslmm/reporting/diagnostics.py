@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,8 @@ from bayeslmm.model.heritability import is_two_valued
 if TYPE_CHECKING:
     import xarray as xr
 
+    from bayeslmm.inputs.case_control import CaseControl
     from bayeslmm.model.heritability import H2Report
-    from bayeslmm.model.lmm import LMM
     from bayeslmm.model.residuals import ResidualCheck
     from bayeslmm.relatedness.dense import GRM
 
@@ -24,7 +24,24 @@ type Level = Literal["good", "look", "problem"]
 LEVELS: tuple[Level, ...] = ("good", "look", "problem")
 # Genetic correlations above this are the same individual twice, or identical twins.
 _TWINS = 0.95
-_FEW = 200
+_FEW, _FEW_CASES = 200, 50
+_R_HAT = 1.05
+
+
+class Analysed(Protocol):
+    """What the models have in common here."""
+
+    @property
+    def y(self) -> Any:
+        """Phenotypes."""
+
+    @property
+    def ids(self) -> pd.Index:
+        """Samples analysed."""
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        """Every sample: kept, and the reason if not."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +77,10 @@ def worst(checks: Iterable[Check]) -> Level:
     return LEVELS[max((LEVELS.index(c.level) for c in checks), default=0)]
 
 
-def of_samples(model: LMM) -> Check:
+def of_samples(model: Analysed) -> Check:
     """How many samples were analysed, and how many left out."""
     account = model.samples
-    n, total = len(model.y), len(account)
+    n, total = len(model.ids), len(account)
     dropped = total - n
     reasons = account.reason[~account.kept].value_counts()
     told = "; ".join(f"{count:,} {reason}" for reason, count in reasons.items())
@@ -86,13 +103,14 @@ def of_samples(model: LMM) -> Check:
     return Check("Samples", "good", finding)
 
 
-def of_phenotype(model: LMM) -> Check:
-    """Whether the phenotype is what a linear model wants."""
+def of_phenotype(model: Analysed, label: str = "") -> Check:
+    """Whether the phenotype is what a linear model wants; `label` tells one of several."""
     y = model.y
+    name = f"Phenotype {label}" if label else "Phenotype"
     values = len(np.unique(y))
     if is_two_valued(y):
         return Check(
-            "Phenotype",
+            name,
             "look",
             "The phenotype has two values, and was analysed as if it were a quantity.",
             "h2 is on the observed scale and depends on the share of cases: use the liability "
@@ -100,12 +118,25 @@ def of_phenotype(model: LMM) -> Check:
         )
     if values < 8:
         return Check(
-            "Phenotype",
+            name,
             "look",
             f"The phenotype has only {values} different values.",
             "A normal model is an approximation here: compare with a transformed phenotype.",
         )
-    return Check("Phenotype", "good", f"{values:,} different values in {len(y):,} samples.")
+    return Check(name, "good", f"{values:,} different values in {len(y):,} samples.")
+
+
+def of_cases(cases: CaseControl) -> Check:
+    """Whether there are enough cases and controls."""
+    fewer = min(cases.n_cases, cases.n_controls)
+    if fewer < _FEW_CASES:
+        return Check(
+            "Cases",
+            "look",
+            f"{cases}.",
+            "So few tell little: effects need to be large to be found, and intervals are wide.",
+        )
+    return Check("Cases", "good", f"{cases}.")
 
 
 def of_kernel(grm: GRM | None, ids: pd.Index) -> list[Check]:
@@ -130,8 +161,12 @@ def of_kernel(grm: GRM | None, ids: pd.Index) -> list[Check]:
             Check(
                 "Twins",
                 "look",
-                f"{len(pairs):,} pairs have a genetic correlation above {_TWINS} ({first}"
-                + (" among them)." if len(pairs) > 1 else ")."),
+                (
+                    f"{len(pairs):,} pairs have a genetic correlation above {_TWINS} ({first} "
+                    "among them)."
+                    if len(pairs) > 1
+                    else f"{first} have a genetic correlation above {_TWINS}."
+                ),
                 "Unless they are identical twins or of an inbred line, a sample is there twice: "
                 "leave out one of each pair.",
             )
@@ -165,14 +200,16 @@ def of_heritability(report: H2Report) -> list[Check]:
     return [Check("Heritability", "look", text) for text in report.warnings]
 
 
-def of_residuals(check: ResidualCheck) -> Check:
-    """Whether residuals are normal and nobody stands out."""
+def of_residuals(check: ResidualCheck, label: str = "") -> Check:
+    """Whether residuals are normal and nobody stands out; `label` tells one trait of several."""
+    count = len(check.outliers)
     finding = (
         f"Whitened residuals: skewness {check.skewness:+.2f}, excess kurtosis "
-        f"{check.kurtosis:+.2f}; {len(check.outliers):,} outliers."
+        f"{check.kurtosis:+.2f}; {count:,} outlier{'s' * (count != 1)}."
     )
     level: Level = "look" if check.suggestion else "good"
-    return Check("Residuals", level, finding, check.suggestion)
+    name = f"Residuals of {label}" if label else "Residuals"
+    return Check(name, level, finding, check.suggestion)
 
 
 def of_scan(factor: float, n_tests: int, *, kernel: bool, background: object = "all") -> Check:
@@ -209,13 +246,38 @@ def of_scan(factor: float, n_tests: int, *, kernel: bool, background: object = "
     return Check("Scan", "good", finding)
 
 
-def of_sampling(tree: xr.DataTree) -> Check:
-    """Whether chains of `LMM.sample` converged."""
+def of_draws(tree: xr.DataTree) -> Check:
+    """Whether draws of `PartitionedLMM.posterior` or `BivariateLMM.posterior` can be trusted."""
+    from bayeslmm.numerics.importance import LARGEST_K
+    from bayeslmm.partition.shares import GOOD_ESS
+
+    attrs = tree.attrs
+    k = attrs.get("pareto_k", attrs.get("k_hat", np.nan))
+    r_hat, ess = attrs.get("r_hat", np.nan), float(attrs["ess"])
+    how = str(attrs.get("method", attrs.get("sampler", "")))
+    told = [f"{how}, {ess:,.0f} effective draws"]
+    told += [f"Pareto k {k:.2f}"] if np.isfinite(k) else []
+    told += [f"r-hat {r_hat:.3f}"] if np.isfinite(r_hat) else []
+    action = ""
+    if k > LARGEST_K:
+        action = "The tails of the posterior are not reached: use Markov chains (method=)."
+    elif r_hat > _R_HAT:
+        action = "The chains disagree: ask for more draws."
+    if action:
+        return Check("Posterior", "problem", f"{', '.join(told)}.", action)
+    if ess < GOOD_ESS and how != "quadrature":
+        action = "Ends of intervals are uncertain in their second digit: ask for more draws."
+        return Check("Posterior", "look", f"{', '.join(told)}.", action)
+    return Check("Posterior", "good", f"{', '.join(told)}.")
+
+
+def of_sampling(tree: xr.DataTree, **advice: str) -> Check:
+    """Whether chains of `LMM.sample` converged; `advice` as `check_sampling` takes it."""
     from bayeslmm.generative.sampling import SamplingWarning, check_sampling
 
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", SamplingWarning)
-        check_sampling(tree)
+        check_sampling(tree, **advice)
     if told:
         return Check("Sampling", "problem", str(told[0].message))
     return Check("Sampling", "good", "Chains agree, and there are enough effective draws.")

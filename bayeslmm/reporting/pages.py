@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 type Format = Callable[[Any], str]
+# The identity matrix in a formula.
+IDENTITY = "<mi mathvariant='bold'>I</mi>"
 
 
 @dataclass
@@ -166,7 +168,8 @@ def figure(
         The line below it.
     """
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f"<figure>{image(draw, size, alt)}{below}</figure>"
+    width = round(96 * size[0])
+    return f'<figure class="still" style="width:{width}px">{image(draw, size, alt)}{below}</figure>'
 
 
 def image(draw: Callable[[Axes], Any], size: tuple[float, float], alt: str) -> str:
@@ -209,6 +212,12 @@ def symbol(name: str, sub: str = "", power: str = "") -> str:
     if sub:
         return f"<msub>{base}<mi>{sub}</mi></msub>"
     return f"<msup>{base}<mn>{power}</mn></msup>" if power else base
+
+
+def gaussian(variance: str) -> str:
+    """A normal distribution around 0."""
+    normal = "<mi mathvariant='normal'>N</mi>"
+    return f"{normal}<mo>(</mo><mn>0</mn><mo>,</mo>{variance}<mo>)</mo>"
 
 
 def operator(sign: str) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import textwrap
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,51 +11,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.errors import InputError
 from bayeslmm.genome.loci import find_loci, neg_log10_p
+from bayeslmm.inputs.case_control import CaseControl, case_control
 from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
+from bayeslmm.model.heritability import is_two_valued, liability_factor
 from bayeslmm.reporting import diagnostics, pages
-from bayeslmm.reporting.pages import (
-    Section,
-    definitions,
-    escape,
-    figure,
-    heading,
-    items,
-    paragraph,
-    table,
-)
-from bayeslmm.runs.files import refuse_existing, write_aside
-from bayeslmm.runs.provenance import provenance
+from bayeslmm.reporting.drafts import Draft, account, draw, histogram, in_numbers, listed, share
+from bayeslmm.reporting.pages import definitions, figure, heading, paragraph, table
+from bayeslmm.runs.files import refuse_existing
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
 
     from bayeslmm.genome.finemapping import FineMap
+    from bayeslmm.model.evidence import Evidence
     from bayeslmm.model.lmm import LMM
+    from bayeslmm.reporting.pages import Section
 
 _LOCI, _MOST_SNPS = 3, 400
-_WORDS = {"good": "fine", "look": "look at", "problem": "problem"}
-_CITE = {
-    "posterior": "Furlotte NA, Heckerman D, Lippert C (2014). Quantifying the uncertainty in "
-    "heritability. J Hum Genet 59:269. doi:10.1038/jhg.2014.15",
-    "lmm": "Zhou X, Stephens M (2012). Genome-wide efficient mixed-model analysis for association "
-    "studies. Nat Genet 44:821. doi:10.1038/ng.2310",
-    "grm": "Yang J, Lee SH, Goddard ME, Visscher PM (2011). GCTA: a tool for genome-wide complex "
-    "trait analysis. Am J Hum Genet 88:76. doi:10.1016/j.ajhg.2010.11.011",
-    "bf": "Servin B, Stephens M (2007). Imputation-based analysis of association studies. PLoS "
-    "Genet 3:e114. doi:10.1371/journal.pgen.0030114",
-    "lfsr": "Stephens M (2017). False discovery rates: a new deal. Biostatistics 18:275. "
-    "doi:10.1093/biostatistics/kxw041",
-    "rlrt": "Crainiceanu CM, Ruppert D (2004). Likelihood ratio tests in linear mixed models with "
-    "one variance component. J R Stat Soc B 66:165. doi:10.1111/j.1467-9868.2004.00438.x",
-    "loo": "Burkner P-C, Gabry J, Vehtari A (2021). Efficient leave-one-out cross-validation for "
-    "Bayesian non-factorized normal and Student-t models. Comput Stat 36:1243. "
-    "doi:10.1007/s00180-020-01045-4",
-    "susie": "Wang G, Sarkar A, Carbonetto P, Stephens M (2020). A simple new approach to variable "
-    "selection in regression, with application to genetic fine mapping. J R Stat Soc B 82:1273. "
-    "doi:10.1111/rssb.12388",
-}
 
 
 def report(
@@ -123,115 +96,63 @@ def report(
         variants = as_genotypes(genotypes)
         if hits is None:
             hits = model.scan(variants)
-    text = _Report(model, variants, hits, tree, finemap, locus_gap, seed).page(
-        title, question, about or {}
+    draft = _Report(model, variants, hits, tree, finemap, locus_gap, seed)
+    return draft.write(
+        path,
+        title or f"{draft.name}: heritability and genes",
+        f"{model.formula}, {len(model.y):,} samples",
+        question,
+        about,
+        overwrite=overwrite,
     )
-    with write_aside(path, overwrite=overwrite) as aside:
-        aside.write_text(text, encoding="utf-8")
-    return Path(path)
 
 
-@dataclass
-class _Report:
+class _Report(Draft):
     """The parts of a report; what several of them need is computed once."""
 
-    model: LMM
-    genotypes: Genotypes | None
-    hits: pd.DataFrame | None
-    tree: xr.DataTree | None
-    n_finemap: int
-    gap: float
-    seed: int
-
-    def page(self, title: str | None, question: str, about: Mapping[str, Any]) -> str:
-        from bayeslmm.reporting.interactive import embed
-
-        self.live: dict[str, Any] = {}
-        self.still: dict[str, str] = {}
-        self.checks: list[diagnostics.Check] = []
-        self.cited: list[str] = []
-        self.methods: list[str] = []
-        self.name = self.model.formula.split("~")[0].strip()
-        data = self._data()
-        sections = [data, self._model()]
-        answer = [f"{len(self.model.y):,} samples."]
-        if self.model.has_kernel:
-            sections += [self._heritability(answer), self._comparison(), self._relatedness()]
-        if self.hits is not None:
-            sections += [*self._genome(answer)]
-        self._residuals = self.model.check_residuals()
-        self.checks.append(diagnostics.of_residuals(self._residuals))
-        if self.tree is not None:
-            self.checks.append(diagnostics.of_sampling(self.tree))
-        sections += [self._diagnostics(), self._methods(), self._provenance(about)]
-        level = diagnostics.worst(self.checks)
-        count = sum(check.level != "good" for check in self.checks)
-        answer.append(
-            "All checks are fine."
-            if level == "good"
-            else f"{count} of {len(self.checks)} checks ask for a look: see Checks."
-        )
-        top = Section("answer", "In short", "In short")
-        top.add(paragraph(question) if question else "")
-        top.add(f'<p class="answer">{escape(" ".join(answer))}</p>')
-        head, divs = embed(self.live)
-        for section in sections:
-            section.pieces = [self._put(piece, divs) for piece in section.pieces]
-        made = provenance()
-        return pages.page(
-            title or f"{self.name}: heritability and genes",
-            f"{self.model.formula}, {len(self.model.y):,} samples",
-            [top, *sections],
-            head=head,
-            foot=f"Made by {made['created_by']} at {made['created_at']}.",
-        )
-
-    def _put(self, piece: str, divs: Mapping[str, str]) -> str:
-        """Interactive figures where their places are kept."""
-        for name, div in divs.items():
-            marker = f"[[{name}]]"
-            if piece.startswith(marker):
-                caption = piece.removeprefix(marker)
-                return pages.interactive(div, self.still[name], caption)
-        return piece
+    def __init__(
+        self,
+        model: LMM,
+        genotypes: Genotypes | None,
+        hits: pd.DataFrame | None,
+        tree: xr.DataTree | None,
+        n_finemap: int,
+        gap: float,
+        seed: int,
+    ) -> None:
+        super().__init__(model.formula, len(model.y), seed)
+        self.model, self.genotypes, self.hits, self.tree = model, genotypes, hits, tree
+        self.n_finemap, self.gap = n_finemap, gap
+        self.name = model.formula.split("~")[0].strip()
+        self.cases = _cases(model)
+        self.logistic = hits is not None and hits.attrs.get("family") == "binomial"
+        self._data()
+        self._model()
+        if model.has_kernel:
+            if self.cases is None:
+                self._heritability()
+                self._comparison()
+            else:
+                self._observed_scale()
+            self._relatedness()
+        if hits is not None:
+            self._genome()
+        if self.cases is None:
+            self.residuals(model.check_residuals())
+        if tree is not None:
+            self.checks.append(diagnostics.of_sampling(tree))
 
     # -- data and model ----------------------------------------------------------------------
 
-    def _data(self) -> Section:
-        model = self.model
-        section = Section("data", "Data", "Data")
-        account = model.samples
-        dropped = account.reason[~account.kept].value_counts()
-        rows = [("analysed", len(model.y)), *dropped.items()]
-        section.add(
-            table(
-                pd.DataFrame(rows, columns=["samples", "number"]),
-                {"number": "{:,}".format},
-                caption="Everybody in the table of phenotypes or among the genotypes.",
-            )
-        )
-        y = model.y
-        section.add(
-            definitions(
-                {
-                    "phenotype": f"{self.name}: mean {_round(y.mean(), y.std()):g}, "
-                    f"sd {y.std(ddof=1):.4g}, "
-                    f"{y.min():.4g} to {y.max():.4g}",
-                    "covariates": ", ".join(model.C.columns) or "none",
-                }
-            )
-        )
-
-        def draw(ax: Axes) -> None:
-            from bayeslmm.plots.drawing import DARK, INK, clean
-
-            ax.hist(y, bins=min(60, max(10, len(y) // 25)), color=DARK)
-            ax.set_xlabel(self.name)
-            ax.set_ylabel("Samples")
-            clean(ax)
-            ax.tick_params(labelcolor=INK)
-
-        section.add(figure(draw, (6.2, 2.3), f"Histogram of {self.name}"))
+    def _data(self) -> None:
+        model, y = self.model, self.model.y
+        section = self.section("data", "Data", "Data")
+        section.add(account(model.samples))
+        phenotype = in_numbers(self.name, y) if self.cases is None else f"{self.cases}"
+        covariates = ", ".join(model.C.columns) or "none"
+        section.add(definitions({"phenotype": phenotype, "covariates": covariates}))
+        if self.cases is None:
+            section.add(histogram(self.name, y))
         if self.hits is not None:
             missing = self.hits.n_missing.sum() / (len(self.hits) * len(y))
             section.add(
@@ -243,28 +164,34 @@ class _Report:
                     }
                 )
             )
-        self.checks += [diagnostics.of_samples(model), diagnostics.of_phenotype(model)]
-        return section
+        self.checks += [
+            diagnostics.of_samples(model),
+            diagnostics.of_cases(self.cases)
+            if self.cases is not None and self.logistic
+            else diagnostics.of_phenotype(model),
+        ]
 
-    def _model(self) -> Section:
+    def _model(self) -> None:
         model = self.model
-        section = Section("model", "Model and priors", "Model")
+        section = self.section("model", "Model and priors", "Model")
         y, C, b = pages.symbol("y"), pages.symbol("C"), pages.symbol("b")
         u, e, K = pages.symbol("u"), pages.symbol("e"), pages.symbol("K")
         equals, plus, follows = map(pages.operator, ("=", "+", "∼"))
-        normal = "<mi mathvariant='normal'>N</mi>"
         s2_g, s2_e = pages.symbol("σ", "g", "2"), pages.symbol("σ", "e", "2")
-        identity = "<mi mathvariant='bold'>I</mi>"
+        noise = f"<mrow>{e}{follows}{pages.gaussian(s2_e + pages.IDENTITY)}</mrow>"
+        if self.logistic:
+            self._logistic_model(section)
+            return
         if not model.has_kernel:
             section.add(
                 paragraph("Linear regression: each sample is its covariates' effects and noise."),
-                pages.formula(
-                    f"<mrow>{y}{equals}{C}{b}{plus}{e}</mrow>",
-                    f"<mrow>{e}{follows}{normal}<mo>(</mo><mn>0</mn><mo>,</mo>{s2_e}{identity}"
-                    "<mo>)</mo></mrow>",
-                ),
+                pages.formula(f"<mrow>{y}{equals}{C}{b}{plus}{e}</mrow>", noise),
             )
-            return section
+            self.method(
+                f"The phenotype {self.name} of {len(model.y):,} samples was analysed by linear "
+                f"regression with {listed(model.C.columns)} as covariates"
+            )
+            return
         section.add(
             paragraph(
                 "Each sample's phenotype is the sum of the effects of its covariates (C b), of its "
@@ -273,9 +200,8 @@ class _Report:
             ),
             pages.formula(
                 f"<mrow>{y}{equals}{C}{b}{plus}{u}{plus}{e}</mrow>",
-                f"<mrow>{u}{follows}{normal}<mo>(</mo><mn>0</mn><mo>,</mo>{s2_g}{K}<mo>)</mo></mrow>",
-                f"<mrow>{e}{follows}{normal}<mo>(</mo><mn>0</mn><mo>,</mo>{s2_e}{identity}<mo>)</mo>"
-                "</mrow>",
+                f"<mrow>{u}{follows}{pages.gaussian(s2_g + K)}</mrow>",
+                noise,
             ),
             paragraph("Heritability is the share of the genome in the variance left by C:"),
             pages.formula(
@@ -289,7 +215,7 @@ class _Report:
             "K": repr(grm).strip("<>") if grm is not None else "given as its eigenbasis",
             "κ": f"{model.rotated.kappa:.4g}, the mean diagonal of K centred on these samples",
             "prior of h²": str(model.h2_prior),
-            "prior of the total variance": "1/s2",
+            "prior of the total variance": "proportional to 1/s2",
             "prior of b": "flat",
         }
         if self.hits is not None and "effect_prior" in self.hits.attrs:
@@ -297,28 +223,84 @@ class _Report:
                 f"{self.hits.attrs['effect_prior']}, in phenotypic sd per sd of the genotype"
             )
         section.add(definitions(terms))
-        self._method(
+        self.method(
             f"The phenotype {self.name} of {len(model.y):,} samples was analysed by a linear mixed "
-            f"model with {_and(model.C.columns)} as fixed effects and a polygenic effect with "
-            "covariance proportional to the genetic relatedness matrix"
-            + (f" ({grm.scale}, {grm.n_variants:,} variants)" if grm and grm.n_variants else ""),
+            f"model with {listed(model.C.columns)} as fixed effects and a polygenic effect with "
+            "covariance proportional to the genetic relatedness matrix" + self._of_variants(),
             "grm",
         )
-        return section
+
+    def _of_variants(self) -> str:
+        """What the relatedness matrix is made of, in brackets."""
+        grm = self.model.grm
+        return f" ({grm.scale}, {grm.n_variants:,} variants)" if grm and grm.n_variants else ""
+
+    def _logistic_model(self, section: Section) -> None:
+        """The model of a scan of cases and controls."""
+        model, hits = self.model, self.hits
+        assert hits is not None
+        assert self.cases is not None
+        C, b, x, beta = (pages.symbol(name) for name in ("C", "b", "x", "β"))
+        u, K = pages.symbol("u"), pages.symbol("K")
+        equals, plus, follows = map(pages.operator, ("=", "+", "∼"))
+        log_odds = "<mi mathvariant='normal'>log odds</mi>"
+        fixed = f"{log_odds}{equals}{C}{b}{plus}{x}{beta}"
+        null = str(hits.attrs.get("null_model", "logistic regression"))
+        tests = [str(test) for test in hits.attrs.get("tests") or ()]
+        terms: dict[str, object] = {"case": self.cases.case, "control": self.cases.control}
+        if model.has_kernel:
+            section.add(
+                paragraph(
+                    "The log odds of being a case are the sum of the effects of a sample's "
+                    "covariates (C b), of the variant tested (x β) and of its genome as a whole "
+                    "(u), which relatives share to the degree given by the relatedness matrix K."
+                ),
+                pages.formula(
+                    f"<mrow>{fixed}{plus}{u}</mrow>",
+                    f"<mrow>{u}{follows}{pages.gaussian(pages.symbol('τ') + K)}</mrow>",
+                ),
+            )
+            grm = model.grm
+            terms["K"] = repr(grm).strip("<>") if grm is not None else "given as its eigenbasis"
+            if "tau_kappa" in hits.attrs:
+                terms["variance of u"] = (
+                    f"{float(hits.attrs['tau_kappa']):.3g} in log odds squared, the mean diagonal "
+                    "of K taken in; its estimate is biased towards 0, and no heritability"
+                )
+        else:
+            section.add(
+                paragraph(
+                    "Logistic regression: the log odds of being a case are the sum of the effects "
+                    "of a sample's covariates (C b) and of the variant tested (x β)."
+                ),
+                pages.formula(f"<mrow>{fixed}</mrow>"),
+            )
+        terms |= {"null model": null, "tests": ", ".join(tests) or "by default"}
+        section.add(definitions(terms))
+        self.method(
+            f"{self.cases.n_cases:,} cases and {self.cases.n_controls:,} controls of {self.name} "
+            f"were analysed by {null} with {listed(model.C.columns)} as fixed effects"
+            + (
+                " and a random effect with covariance proportional to the genetic relatedness "
+                f"matrix{self._of_variants()}"
+                if model.has_kernel
+                else ""
+            ),
+            *(["gmmat", "grm"] if model.has_kernel else []),
+        )
 
     # -- heritability --------------------------------------------------------------------------
 
-    def _heritability(self, answer: list[str]) -> Section:
+    def _heritability(self) -> None:
         from bayeslmm import plots
         from bayeslmm.plots.genome import variance_shares
 
         model, found = self.model, self.model.h2_report()
-        section = Section("h2", f"Heritability of {self.name}", "Heritability")
+        section = self.section("h2", f"Heritability of {self.name}", "Heritability")
         low, high = found.intervals.loc["posterior", ["low", "high"]]
-        share = f"{100 * found.mean:.0f}%"
-        answer.append(
-            f"The genome accounts for {share} of the variance of {self.name}; with probability "
-            f"95% for {100 * low:.0f}% to {100 * high:.0f}%."
+        self.answer.append(
+            f"The genome accounts for {share(found.mean)} of the variance of {self.name}; with "
+            f"probability 95% for {share(low)} to {share(high)}."
         )
         section.add(
             paragraph(
@@ -326,7 +308,7 @@ class _Report:
                 f"{found.estimate:.3f}."
             ),
             figure(
-                partial(_draw, plots.h2_report, found),
+                partial(draw, plots.h2_report, found),
                 (7.6, 5.2),
                 f"Posterior density of the heritability of {self.name}, mean {found.mean:.2f}, and "
                 "its intervals",
@@ -352,7 +334,7 @@ class _Report:
         section.add(
             heading("What the variance is made of"),
             figure(
-                partial(_draw, plots.variance_partition, {self.name: model}),
+                partial(draw, plots.variance_partition, {self.name: model}),
                 (8.2, 1.7),
                 "Shares of covariates, genome and residual in the variance",
             ),
@@ -375,17 +357,13 @@ class _Report:
             ),
         )
         self.checks += diagnostics.of_heritability(found)
-        self.report = found
-        self._method(
-            f"The posterior distribution of h2 under {found.priors.index[0]} priors was computed "
-            "by quadrature on the eigenvalues of the relatedness matrix"
-            if found.priors.index[0] != repr(model.h2_prior)
-            else f"The posterior distribution of h2 with prior {model.h2_prior} was computed by "
+        self.method(
+            f"The posterior distribution of h2 with prior {model.h2_prior} was computed by "
             "quadrature on the eigenbasis of the relatedness matrix, with covariate effects and "
             "total variance integrated out",
             "posterior",
         )
-        self._method(
+        self.method(
             f"h2 was {found.mean:.3f} (posterior mean; 95% highest-density interval {low:.3f} to "
             f"{high:.3f}); REML gave {found.estimate:.3f}, and the 95% confidence interval by "
             "inversion of the restricted likelihood-ratio test with simulated critical values was "
@@ -393,20 +371,73 @@ class _Report:
             "lmm",
             "rlrt",
         )
-        return section
 
-    def _comparison(self) -> Section:
+    def _observed_scale(self) -> None:
+        """Heritability of cases and controls: of 0 and 1, and what it says of the liability."""
+        model, cases = self.model, self.cases
+        assert cases is not None
+        section = self.section("h2", f"Is {self.name} in the genes?", "Heritability")
+        posterior, evidence = model.h2_posterior(), model.evidence(seed=self.seed)
+        low, high = posterior.hdi(0.95)
+        P = cases.n_cases / (cases.n_cases + cases.n_controls)
+        factor = liability_factor(P, P)
+        rows = [
+            ("observed: 0 and 1 as numbers", posterior.mean, low, high),
+            (f"liability, if {share(P)} of the population are cases", *(
+                factor * value for value in (posterior.mean, low, high)
+            )),
+        ]  # fmt: skip
+        table_of_scales = pd.DataFrame(rows, columns=["scale", "h²", "low", "high"])
+        p = _exact_p(evidence)
+        section.add(
+            paragraph(
+                "A trait of two values has no variance of its own: on the observed scale h² "
+                "depends on the share of cases among the samples, and is not the trait's "
+                "heritability. That is h² of the liability, a normal quantity behind the trait: "
+                "who is above a threshold is a case. The conversion assumes that the samples are "
+                "a random part of the population."
+            ),
+            table(
+                table_of_scales,
+                dict.fromkeys(("h²", "low", "high"), "{:.3f}".format),
+                caption="Posterior means and 95% highest-density intervals. Above 1, or near it, "
+                "the conversion has left its range.",
+            ),
+            paragraph(
+                f"Is there any genetic variance at all? The restricted likelihood-ratio test of "
+                f"the 0/1 phenotype has exact p {p}, and the log10 Bayes factor is "
+                f"{evidence.log10_bf:.1f}."
+            ),
+            paragraph(
+                "For the posterior of the liability itself, individual risks, and samples chosen "
+                "for their status, use bayeslmm liability (bl.LiabilityLMM), which has a report of "
+                "its own."
+            ),
+        )
+        self.answer.append(
+            f"{cases}. On the scale of the liability the genome accounts for about "
+            f"{share(factor * posterior.mean)} of the variance, if cases are as common in the "
+            "population as among the samples."
+        )
+        self.method(
+            f"The heritability on the observed scale was {posterior.mean:.3f} (posterior mean; 95% "
+            f"highest-density interval {low:.3f} to {high:.3f}, prior {model.h2_prior}), converted "
+            f"to the liability scale at a prevalence of {P:.3g}",
+            "posterior",
+            "transform",
+        )
+
+    def _comparison(self) -> None:
         from bayeslmm.model.comparison import compare
 
-        section = Section("compare", "Is it in the genes at all?", "Models")
+        section = self.section("compare", "Is it in the genes at all?", "Models")
         models = {"with relatedness": self.model, "without": self.model.without_kernel()}
         found = compare(models)
         shown = found[["elpd", "se", "elpd_diff", "dse", "log10_bf", "prob"]].copy()
         shown = shown.rename_axis("model").reset_index()
         shown = shown.rename(columns={"prob": "probability", "dse": "se of difference"})
         evidence = self.model.evidence(seed=self.seed)
-        tiny = evidence.p_exact * (evidence.replicates + 1) < 1.5
-        p = f"< {1 / evidence.replicates:.1g}" if tiny else f"= {evidence.p_exact:.2g}"
+        p = _exact_p(evidence)
         section.add(
             paragraph(str(found.attrs["verdict"])),
             table(
@@ -430,20 +461,19 @@ class _Report:
                 f"likelihood-ratio test has exact p {p}."
             ),
         )
-        self._method(
+        self.method(
             "Models were compared by exact leave-one-out cross-validation and by marginal "
             "likelihoods",
             "loo",
         )
-        return section
 
-    def _relatedness(self) -> Section:
+    def _relatedness(self) -> None:
         from bayeslmm import plots
         from bayeslmm.plots.drawing import ACCENT, DARK, INK, clean
 
         basis = self.model.basis
         assert basis is not None
-        section = Section("relatedness", "Relatedness and structure", "Relatedness")
+        section = self.section("relatedness", "Relatedness and structure", "Relatedness")
         order = np.argsort(-np.asarray(basis.values), kind="stable")
         values = np.asarray(basis.values)[order]
         explained = values / values.sum()
@@ -478,13 +508,13 @@ class _Report:
         section.add(
             figure(
                 scatter,
-                (4.8, 4.2),
+                (4.7, 4.2),
                 "Samples on the first two principal components",
                 "Samples on the first two principal components of the relatedness matrix.",
             ),
             figure(
                 spectrum,
-                (6.2, 2.5),
+                (4.7, 4.2),
                 "Share of each principal component in the genetic variance",
                 "The dashed line is the share that each would have if all were equally related.",
             ),
@@ -493,17 +523,16 @@ class _Report:
         if grm is not None:
             section.add(
                 figure(
-                    partial(_draw, plots.relatedness, grm),
+                    partial(draw, plots.relatedness, grm),
                     (6.4, 5.4),
                     "Heat map of the relatedness matrix, relatives side by side",
                 )
             )
         self.checks += diagnostics.of_kernel(grm, self.model.ids)
-        return section
 
     # -- the genome ------------------------------------------------------------------------------
 
-    def _genome(self, answer: list[str]) -> list[Section]:
+    def _genome(self) -> None:
         from bayeslmm import plots
         from bayeslmm.genome.association import lambda_gc
         from bayeslmm.plots.drawing import qq_ranks
@@ -511,19 +540,19 @@ class _Report:
 
         hits = self.hits
         assert hits is not None
-        section = Section("scan", f"Genome scan of {self.name}", "Genome scan")
+        section = self.section("scan", f"Genome scan of {self.name}", "Genome scan")
         y = neg_log10_p(hits)
         tested = np.isfinite(y)
         n_tests = int(tested.sum())
         if not n_tests:
             section.add(paragraph("No variant could be tested: all are monomorphic."))
-            return [section]
+            return
         threshold = 0.05 / n_tests
         line = -float(np.log10(threshold))
         loci = find_loci(hits, threshold, gap=self.gap)
         factor = lambda_gc(10.0 ** -y[tested])
         many = {0: "No locus is", 1: "One locus is"}.get(len(loci), f"{len(loci)} loci are")
-        answer.append(
+        self.answer.append(
             f"{many} significant among {n_tests:,} variants (p < {threshold:.2g})"
             + (
                 f"; the strongest, {hits.id.iloc[loci.row.iloc[0]]} on chromosome "
@@ -536,13 +565,13 @@ class _Report:
         label = f"Manhattan plot of {n_tests:,} variants; {many.lower()} significant"
         self.live["manhattan"] = interactive.manhattan(hits, line, label=label)
         self.still["manhattan"] = pages.image(
-            partial(_draw, plots.manhattan, hits, locus_gap=self.gap, title=""), (10, 3.9), label
+            partial(draw, plots.manhattan, hits, locus_gap=self.gap, title=""), (10, 3.9), label
         )
         order = np.flatnonzero(tested)[np.argsort(-y[tested], kind="stable")]
         ranks = qq_ranks(n_tests)
         label = f"QQ plot, lambda_GC {factor:.2f}"
         self.live["qq"] = interactive.qq(hits, n_tests, ranks, order[ranks - 1], label=label)
-        self.still["qq"] = pages.image(partial(_draw, plots.qq, hits, title=""), (4.8, 4.8), label)
+        self.still["qq"] = pages.image(partial(draw, plots.qq, hits, title=""), (4.8, 4.8), label)
         section.add(
             paragraph(
                 f"Each point is a variant; the dashed line is significance, 0.05 / {n_tests:,} "
@@ -563,41 +592,62 @@ class _Report:
                 factor, n_tests, kernel=self.model.has_kernel, background=background
             )
         )
-        found = Section("loci", "Top loci", "Top loci")
+        found = self.section("loci", "Top loci", "Top loci")
         found.add(self._top(hits, loci))
         for locus in loci.head(self.n_finemap).itertuples():
             found.add(*self._locus(hits, locus))
-        self._method(
-            f"{n_tests:,} variants were tested one at a time by exact REML Wald tests, the "
-            "variance ratio estimated anew for each"
-            if "p_wald" in hits
-            else f"{n_tests:,} variants were tested one at a time",
-            "lmm",
-        )
+        self._tested(hits, n_tests)
         if "log10_bf" in hits:
-            self._method(
+            self.method(
                 "Bayes factors integrate over h2 and average over prior effect sizes; the local "
                 "false sign rate is the posterior probability that an effect has the other sign",
                 "bf",
                 "lfsr",
             )
-        return [section, found]
+
+    def _tested(self, hits: pd.DataFrame, n_tests: int) -> None:
+        """How variants were tested, for the methods."""
+        tests = hits.attrs.get("tests") or ()
+        said = f"{n_tests:,} variants were tested one at a time"
+        if not self.logistic:
+            exact = "p_wald" in hits and self.model.has_kernel
+            self.method(
+                f"{said} by exact REML Wald tests, the variance ratio estimated anew for each"
+                if exact
+                else said,
+                *(["lmm"] if self.model.has_kernel else []),
+            )
+            return
+        if "spa" in tests:
+            self.method(f"{said} by score tests with saddlepoint tails", "spa")
+        else:
+            self.method(f"{said} by {' and '.join(tests) or 'Wald'} tests")
+        if (hits["method"] == "firth").any():
+            self.method(
+                "Where alleles were few or separated cases from controls, Firth's penalised "
+                "likelihood was used",
+                "firth",
+            )
 
     def _top(self, hits: pd.DataFrame, loci: pd.DataFrame) -> str:
         from bayeslmm.genome.loci import lead_variants
         from bayeslmm.reporting.interactive import power_of_ten
 
         rows = loci.row.to_numpy() if len(loci) else lead_variants(hits, 5, gap=self.gap)
-        names = ["id", "chrom", "pos", "ea", "oa", "eaf", "beta", "se", "pve", "log10_bf"]
-        names += ["post_mean", "post_sd", "lfsr", "ppa"]
+        names = ["id", "chrom", "pos", "ea", "oa", "eaf", "eaf_cases", "eaf_controls"]
+        names += ["or", "or_low", "or_high"] if "or" in hits else ["beta", "se"]
+        names += ["pve", "log10_bf", "post_mean", "post_sd", "lfsr", "ppa", "method"]
         top = hits.iloc[rows[:25]]
         shown = top[[name for name in names if name in top]].copy()
         if "pos" in shown:
             shown["pos"] = shown["pos"].astype("Int64").where(shown["pos"] > 0)
-        shown.insert(6 if len(shown.columns) > 6 else 0, "-log10 p", top.neg_log10_p)
+        place = shown.columns.get_loc("eaf") + 1 if "eaf" in shown else 0
+        shown.insert(place, "-log10 p", top.neg_log10_p)
         shown.insert(shown.columns.get_loc("-log10 p") + 1, "p", top.neg_log10_p.map(power_of_ten))
         three = dict.fromkeys(("beta", "post_mean"), "{:+.3g}".format)
         three |= dict.fromkeys(("se", "post_sd", "lfsr", "ppa"), "{:.2g}".format)
+        three |= dict.fromkeys(("eaf", "eaf_cases", "eaf_controls"), "{:.2f}".format)
+        three |= dict.fromkeys(("or", "or_low", "or_high"), "{:.3g}".format)
         intro = (
             ""
             if len(loci)
@@ -608,15 +658,17 @@ class _Report:
             three
             | {
                 "pos": "{:,}".format,
-                "eaf": "{:.2f}".format,
                 "pve": lambda share: f"{100 * share:.1f}%",
                 "log10_bf": "{:.1f}".format,
                 "-log10 p": "{:.1f}".format,
             },
             sortable=True,
-            caption="The best variant of each locus. Click a header to sort. beta: "
-            + ("log odds ratio" if "or" in hits else "change of the phenotype")
-            + " per effect allele (ea)"
+            caption="The best variant of each locus. Click a header to sort. "
+            + (
+                "or: odds ratio per effect allele (ea), with its 95% interval"
+                if "or" in hits
+                else "beta: change of the phenotype per effect allele (ea)"
+            )
             + (
                 ""
                 if "post_mean" not in hits
@@ -651,7 +703,7 @@ class _Report:
         self.live[key] = interactive.regional(region, r2, pip, label=label)
         self.still[key] = pages.image(
             partial(
-                _draw, plots.regional, hits, genotypes, lead, flank=flank, found=found, title=""
+                draw, plots.regional, hits, genotypes, lead, flank=flank, found=found, title=""
             ),
             (8.2, 3.9),
             label,
@@ -693,82 +745,25 @@ class _Report:
         if len(testable) < 2:
             return None
         found = self.model.finemap(self.genotypes, snps=list(testable.id), seed=self.seed)
-        self._method(
-            "Loci were fine-mapped by a sum of single effects given relatedness, h2 integrated out",
+        self.method(
+            "Loci were fine-mapped by a sum of single effects given relatedness, h2 integrated out"
+            + (", in a linear model of the 0/1 phenotype" if self.cases is not None else ""),
             "susie",
         )
         return found
 
-    # -- checks, methods, provenance ---------------------------------------------------------------
 
-    def _diagnostics(self) -> Section:
-        from bayeslmm import plots
-
-        section = Section("checks", "Checks", "Checks")
-        rows = []
-        for check in sorted(self.checks, key=lambda c: -diagnostics.LEVELS.index(c.level)):
-            action = f" <b>{escape(check.action)}</b>" if check.action else ""
-            rows.append(
-                f'<li><span class="light {check.level}">{_WORDS[check.level]}</span>'
-                f"<span>{escape(check.name)}: {escape(check.finding)}{action}</span></li>"
-            )
-        section.add(f'<ul class="checks">{"".join(rows)}</ul>')
-        section.add(
-            figure(
-                partial(_draw, plots.residuals, self._residuals),
-                (4.8, 4.8),
-                "Normal quantile plot of the whitened residuals",
-            )
-        )
-        return section
-
-    def _method(self, sentence: str, *sources: str) -> None:
-        numbers = []
-        for source in sources:
-            if source not in self.cited:
-                self.cited.append(source)
-            numbers.append(str(self.cited.index(source) + 1))
-        said = f"{sentence} [{', '.join(numbers)}]." if numbers else f"{sentence}."
-        if said not in self.methods:
-            self.methods.append(said)
-
-    def _methods(self) -> Section:
-        made = provenance()
-        section = Section("methods", "Methods, to paste", "Methods")
-        text = " ".join([*self.methods, f"All computations were done with {made['created_by']}."])
-        section.add(
-            f'<div class="copy" id="methods-text"><p>{escape(text)}</p>'
-            + items(f"[{i}] {_CITE[source]}" for i, source in enumerate(self.cited, 1))
-            + '</div><p><button type="button" data-copy="methods-text">Copy</button></p>'
-        )
-        return section
-
-    def _provenance(self, about: Mapping[str, Any]) -> Section:
-        section = Section("provenance", "How this was made", "Provenance")
-        rows: dict[str, object] = {**provenance(), "formula": self.model.formula, "seed": self.seed}
-        for key, value in about.items():
-            if isinstance(value, Mapping):
-                rows |= {f"{key}: {k}": v for k, v in value.items() if v is not None}
-            elif value is not None:
-                rows[key] = " ".join(map(str, value)) if isinstance(value, list) else value
-        section.add(definitions(rows))
-        return section
+def _cases(model: LMM) -> CaseControl | None:
+    """Who is a case, if the phenotype says so."""
+    if not is_two_valued(model.y):
+        return None
+    try:
+        return case_control(model)
+    except InputError:
+        return None  # two values, but not the codes of cases and controls
 
 
-def _draw(plot: Any, *data: Any, **options: Any) -> None:
-    """A function of `bayeslmm.plots` called with its axes last."""
-    *given, ax = data
-    plot(*given, ax=ax, **options)
-
-
-def _round(value: float, scale: float) -> float:
-    """A number without the digits that its scale makes meaningless."""
-    digits = 3 - int(np.floor(np.log10(scale))) if scale > 0 else 6
-    return round(float(value), digits) + 0.0
-
-
-def _and(names: Iterable[str]) -> str:
-    listed = list(names)
-    if len(listed) < 2:
-        return "".join(listed) or "no covariates"
-    return textwrap.shorten(f"{', '.join(listed[:-1])} and {listed[-1]}", 200)
+def _exact_p(evidence: Evidence) -> str:
+    """The p-value of a simulated null distribution, with its sign."""
+    tiny = evidence.p_exact * (evidence.replicates + 1) < 1.5
+    return f"< {1 / evidence.replicates:.1g}" if tiny else f"= {evidence.p_exact:.2g}"

@@ -213,7 +213,12 @@ def write_provenance(
         "parameters": parameters,
         "inputs": {str(file): sha256(file) for file in inputs},
     }
-    path.write_text(json.dumps(about | more, indent=1, default=str) + "\n")
+    path.write_text(json.dumps(about | more, indent=1, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no form for: NumPy's numbers and arrays as such, else as text."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
 
 
 def trait_names(formulas: Sequence[str]) -> list[str]:

@@ -1403,10 +1403,10 @@ def report(
 ) -> None:
     """Everything about a trait on one page: heritability, genome scan, loci, checks, methods.
 
-    Of bayeslmm partition, rg and liability: shares, the genetic correlation, h2 of the liability. The
-    page needs no network and no other file. It is made of the results and of the files that they
-    were made from, which must still be there, unchanged. Of a folder with several traits each has
-    a page of its own, report_TRAIT.html.
+    Of bayeslmm partition, rg and liability: shares, the genetic correlation, h2 of the liability.
+    The page needs no network and no other file. It is made of the results and of the files that
+    they were made from, which must still be there, unchanged. Of a folder with several traits
+    each has a page of its own, report_TRAIT.html.
 
     \b
     Example:

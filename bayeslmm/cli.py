@@ -606,23 +606,27 @@ def h2(
       provenance.json          versions, parameters, checksums of the input
     """
     from bayeslmm.commands import heritability
+    from bayeslmm.commands.data import Data
 
-    summary = heritability.h2(
-        bfile,
+    data = Data(
+        genotypes=bfile,
         grm=grm,
         basis=basis,
         pheno=pheno,
         id=id,
         formulas=formula,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+    )
+    summary = heritability.h2(
+        data,
         out=out,
         prior=prior,
         spike=spike,
         draws=draws,
         seed=seed,
-        scale=scale,
-        maf=maf,
-        max_missing=max_missing,
-        missing=missing,
         overwrite=overwrite,
         threads=threads,
     )
@@ -690,23 +694,27 @@ def partition(
       provenance.json            versions, parameters, checksums of the input
     """
     from bayeslmm.commands import partition as commands_partition
+    from bayeslmm.commands.data import Data
 
-    summary = commands_partition.partition(
-        bfile,
-        by=by,
-        household=household,
+    data = Data(
+        genotypes=bfile,
         pheno=pheno,
         id=id,
         formulas=formula,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+    )
+    summary = commands_partition.partition(
+        data,
+        by=by,
+        household=household,
         out=out,
         prior=prior,
         draws=draws,
         evaluations=evaluations,
         seed=seed,
-        scale=scale,
-        maf=maf,
-        max_missing=max_missing,
-        missing=missing,
         overwrite=overwrite,
         threads=threads,
     )
@@ -769,14 +777,22 @@ def liability(
       provenance.json          versions, parameters, checksums of the input
     """
     from bayeslmm.commands import liability as commands_liability
+    from bayeslmm.commands.data import Data
 
-    summary = commands_liability.liability(
-        bfile,
+    data = Data(
+        genotypes=bfile,
         grm=grm,
         basis=basis,
         pheno=pheno,
         id=id,
-        formula=formula,
+        formulas=[formula],
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+    )
+    summary = commands_liability.liability(
+        data,
         out=out,
         prevalence=prevalence,
         groups=groups,
@@ -784,10 +800,6 @@ def liability(
         draws=draws,
         chains=chains,
         seed=seed,
-        scale=scale,
-        maf=maf,
-        max_missing=max_missing,
-        missing=missing,
         overwrite=overwrite,
         threads=threads,
     )
@@ -911,17 +923,25 @@ def scan(
       provenance.json          versions, parameters, checksums of the input
     """
     from bayeslmm.commands import genome
+    from bayeslmm.commands.data import Data
 
-    summary = genome.scan(
-        bfile,
+    data = Data(
+        genotypes=bfile,
         grm=grm,
         basis=basis,
-        no_kernel=no_kernel,
-        background=background,
-        family=family,
         pheno=pheno,
         id=id,
         formulas=formula,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+    )
+    summary = genome.scan(
+        data,
+        no_kernel=no_kernel,
+        background=background,
+        family=family,
         out=out,
         tests=test,
         effect_sd=effect_sd,
@@ -931,10 +951,6 @@ def scan(
         condition_on=condition_on,
         coding=coding,
         interaction=interaction,
-        scale=scale,
-        maf=maf,
-        max_missing=max_missing,
-        missing=missing,
         float64=float64,
         parquet=parquet,
         locus_gap=locus_gap,
@@ -996,14 +1012,22 @@ def finemap(
       provenance.json           versions, parameters, checksums of the input
     """
     from bayeslmm.commands import genome
+    from bayeslmm.commands.data import Data
 
-    summary = genome.finemap(
-        bfile,
+    data = Data(
+        genotypes=bfile,
         grm=grm,
         basis=basis,
         pheno=pheno,
         id=id,
         formulas=formula,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+    )
+    summary = genome.finemap(
+        data,
         out=out,
         region=region,
         method=method,
@@ -1011,10 +1035,6 @@ def finemap(
         expected_effects=expected_effects,
         coverage=coverage,
         seed=seed,
-        scale=scale,
-        maf=maf,
-        max_missing=max_missing,
-        missing=missing,
         overwrite=overwrite,
         threads=threads,
     )
@@ -1070,24 +1090,28 @@ def stepwise(
       provenance.json          versions, parameters, checksums of the input
     """
     from bayeslmm.commands import search as commands_search
+    from bayeslmm.commands.data import Data
 
-    summary = commands_search.stepwise(
-        bfile,
+    data = Data(
+        genotypes=bfile,
         grm=grm,
         basis=basis,
         pheno=pheno,
         id=id,
         formulas=formula,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+    )
+    summary = commands_search.stepwise(
+        data,
         out=out,
         test=test,
         threshold=threshold,
         region=region,
         max_steps=max_steps,
         background=background,
-        scale=scale,
-        maf=maf,
-        max_missing=max_missing,
-        missing=missing,
         float64=float64,
         overwrite=overwrite,
         threads=threads,
@@ -1143,24 +1167,28 @@ def threshold(
       provenance.json              versions, parameters, checksums of the input
     """
     from bayeslmm.commands import search as commands_search
+    from bayeslmm.commands.data import Data
 
-    summary = commands_search.threshold(
-        bfile,
+    data = Data(
+        genotypes=bfile,
         grm=grm,
         basis=basis,
         pheno=pheno,
         id=id,
         formulas=formula,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+    )
+    summary = commands_search.threshold(
+        data,
         out=out,
         alpha=alpha,
         replicates=replicates,
         method=method,
         seed=seed,
         region=region,
-        scale=scale,
-        maf=maf,
-        max_missing=max_missing,
-        missing=missing,
         overwrite=overwrite,
         threads=threads,
     )
@@ -1254,14 +1282,22 @@ def sample(
       provenance.json                   versions, parameters, warnings, checksums of the input
     """
     from bayeslmm.commands import sampling
+    from bayeslmm.commands.data import Data
 
-    summary = sampling.sample(
-        bfile,
+    data = Data(
+        genotypes=bfile,
         grm=grm,
         basis=basis,
         pheno=pheno,
         id=id,
         formulas=formula,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+    )
+    summary = sampling.sample(
+        data,
         out=out,
         snps=snps,
         scan=scan,
@@ -1277,10 +1313,6 @@ def sample(
         sampler=sampler,
         u=u,
         log_likelihood=log_likelihood,
-        scale=scale,
-        maf=maf,
-        max_missing=max_missing,
-        missing=missing,
         overwrite=overwrite,
         threads=threads,
     )
@@ -1352,14 +1384,22 @@ def predict(
       provenance.json    versions, parameters, checksums of the input
     """
     from bayeslmm.commands import prediction
+    from bayeslmm.commands.data import Data
 
-    summary = prediction.predict(
-        bfile,
+    data = Data(
+        genotypes=bfile,
         grm=grm,
         basis=basis,
         pheno=pheno,
         id=id,
         formulas=formula,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+    )
+    summary = prediction.predict(
+        data,
         out=out,
         new=new,
         new_pheno=new_pheno,
@@ -1369,10 +1409,6 @@ def predict(
         draws=draws,
         prob=prob,
         seed=seed,
-        scale=scale,
-        maf=maf,
-        max_missing=max_missing,
-        missing=missing,
         overwrite=overwrite,
         threads=threads,
     )
@@ -1490,14 +1526,22 @@ def rg(
       provenance.json                  versions, parameters, checksums of the input
     """
     from bayeslmm.commands import bivariate as commands_bivariate
+    from bayeslmm.commands.data import Data
 
-    summary = commands_bivariate.rg(
-        bfile,
+    data = Data(
+        genotypes=bfile,
         grm=grm,
         basis=basis,
         pheno=pheno,
         id=id,
         formulas=formula,
+        scale=scale,
+        maf=maf,
+        max_missing=max_missing,
+        missing=missing,
+    )
+    summary = commands_bivariate.rg(
+        data,
         out=out,
         samples=samples,
         prior=prior,
@@ -1505,10 +1549,6 @@ def rg(
         re_prior=re_prior,
         draws=draws,
         seed=seed,
-        scale=scale,
-        maf=maf,
-        max_missing=max_missing,
-        missing=missing,
         overwrite=overwrite,
         threads=threads,
     )

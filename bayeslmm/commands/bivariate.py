@@ -8,34 +8,24 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from bayeslmm.bivariate.model import BivariateLMM
+from bayeslmm.commands.data import Data
+from bayeslmm.commands.data import run as open_run
 from bayeslmm.commands.shared import (
-    kernel_files,
-    make_kernel,
     paragraph,
     parse_prior,
-    require_one_source,
-    sources,
     write_draws,
-    write_summary,
 )
 from bayeslmm.errors import InputError
-from bayeslmm.inputs.phenotypes import read_phenotypes
 from bayeslmm.model.tables import interval
-from bayeslmm.runs.progress import blas_threads
-from bayeslmm.runs.results import PROVENANCE, Clock, result_folder, write_provenance, write_table
+from bayeslmm.runs.results import write_table
 
 if TYPE_CHECKING:
     from bayeslmm.bivariate.genetic_correlation import RgReport
 
 
 def rg(
-    bfile: str | None,
+    data: Data,
     *,
-    grm: str | None,
-    basis: Path | None,
-    pheno: Path,
-    id: str | None,
-    formulas: list[str],
     out: Path,
     samples: str,
     prior: str,
@@ -43,69 +33,53 @@ def rg(
     re_prior: float,
     draws: int,
     seed: int | None,
-    scale: str | None,
-    maf: float | None,
-    max_missing: float | None,
-    missing: str,
     overwrite: bool,
     threads: int | None,
 ) -> str:
     """Genetic correlation of two traits, to a folder; returns the summary."""
     from bayeslmm import plots
 
-    clock = Clock()
-    require_one_source(bfile, grm, basis, scale, maf, max_missing)
-    if len(formulas) != 2:
-        raise InputError(f"{len(formulas)} times --formula: this command takes two traits.")
+    data.require_one_source()
+    if len(data.formulas) != 2:
+        raise InputError(f"{len(data.formulas)} times --formula: this command takes two traits.")
     h2_prior = parse_prior(prior, 0.0)
-    with result_folder(out, overwrite=overwrite) as folder, blas_threads(threads):
-        table = read_phenotypes(pheno, id=id)
-        kernel = make_kernel(
-            bfile, grm, basis, table, formulas, missing, scale, maf, max_missing, clock
-        )
+    with open_run(data, out, overwrite=overwrite, threads=threads) as run:
+        table = data.table()
+        kernel = data.kernel(table, run.clock)
         model = BivariateLMM(
-            formulas,
+            data.formulas,
             table,
             kernel,
             samples=samples,  # type: ignore[arg-type]
             h2_prior=h2_prior,
             rg_prior=rg_prior,
             re_prior=re_prior,
-            missing=missing,  # type: ignore[arg-type]
+            missing=data.missing,  # type: ignore[arg-type]
         )
         _ = model.data
-        clock(f"decomposition for {len(model.ids):,} samples")
+        run.clock(f"decomposition for {len(model.ids):,} samples")
         report = model.rg(draws, seed=seed)
-        clock("REML, tests, posterior")
-        _write_tables(folder, model, report)
-        write_draws(report.tree, folder / "posterior.zarr")
-        plots.save(folder / "rg.png", plots.rg, report)
-        plots.save(folder / "joint.png", plots.two_traits, report)
-        clock("tables and plots")
+        run.clock("REML, tests, posterior")
+        _write_tables(run.folder, model, report)
+        write_draws(report.tree, run.folder / "posterior.zarr")
+        plots.save(run.folder / "rg.png", plots.rg, report)
+        plots.save(run.folder / "joint.png", plots.two_traits, report)
+        run.clock("tables and plots")
         dropped = model.samples.reason[~model.samples.kept].value_counts()
         account = "".join(f", {count:,} left out ({reason})" for reason, count in dropped.items())
         lines = [line for text in str(report).split("\n") for line in _wrapped(text)]
         lines += paragraph(f"Priors: {report.tree.attrs['priors']}. {report.n:,} samples{account}.")
-        summary = write_summary(folder, lines)
-        parameters = {
-            "analysis": "rg",
-            **sources(bfile, grm, basis, pheno, id),
-            "formulas": formulas,
-            "samples": samples,
-            "prior": prior,
-            "rg_prior": rg_prior,
-            "re_prior": re_prior,
-            "priors": report.tree.attrs["priors"],
-            "draws": draws,
-            "seed": seed,
-            "scale": scale,
-            "maf": maf,
-            "max_missing": max_missing,
-            "missing": missing,
-        }
-        inputs = [str(pheno), *kernel_files(bfile, grm, basis)]
-        write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
-    clock(f"written to {out}")
+        summary = run.finish(
+            "rg",
+            lines,
+            samples=samples,
+            prior=prior,
+            rg_prior=rg_prior,
+            re_prior=re_prior,
+            priors=report.tree.attrs["priors"],
+            draws=draws,
+            seed=seed,
+        )
     return summary
 
 

@@ -13,7 +13,7 @@ from bayeslmm import datasets
 from bayeslmm.commands.genome import scan_lines, write_scan
 from bayeslmm.commands.heritability import heritability_lines, write_heritability
 from bayeslmm.commands.sampling import sample_posterior, snp_lines, write_snp_effects
-from bayeslmm.commands.shared import aligned, paragraph, warning_lines, write_summary
+from bayeslmm.commands.shared import aligned, paragraph, warning_lines
 from bayeslmm.genome.loci import lead_variants
 from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.model import tables
@@ -67,7 +67,7 @@ def demo(*, out: Path, overwrite: bool, threads: int | None, show: Callable[[str
             f"All SNPs    {out / 'scan_cd8.tsv.gz'}",
             "Your turn   bayeslmm demo --files mice   (the mice as files, and what to try on them)",
         ]
-        write_summary(folder, [*exact, "", *sampled])
+        (folder / "summary.txt").write_text("\n".join([*exact, "", *sampled]) + "\n")
         parameters = {"formulas": [model.formula for model in models.values()]}
         write_provenance(
             folder / PROVENANCE, [], parameters, data=datasets.SHA256, seconds=clock.seconds

@@ -11,36 +11,25 @@ import pandas as pd
 
 from bayeslmm.bases.basis import Basis
 from bayeslmm.commands import binary as commands_binary
+from bayeslmm.commands.data import Data
+from bayeslmm.commands.data import run as open_run
 from bayeslmm.commands.shared import (
-    genotype_files,
-    kernel_files,
-    make_kernel,
     paragraph,
     percent,
     require_pyarrow,
-    selected,
-    sources,
-    write_summary,
 )
 from bayeslmm.errors import InputError
 from bayeslmm.genome import pairs
 from bayeslmm.genome.association import BACKGROUNDS, FAMILIES, TESTS, lambda_gc, scan_to_file
 from bayeslmm.genome.codings import CODINGS
 from bayeslmm.genome.loci import find_loci, parse_region
-from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
-from bayeslmm.inputs.phenotypes import design_from_formula, read_phenotypes, without_pcs
+from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.model.lmm import LMM
 from bayeslmm.model.snps import selected_snps
 from bayeslmm.relatedness.dense import Relatedness
-from bayeslmm.runs.progress import blas_threads
 from bayeslmm.runs.provenance import provenance
 from bayeslmm.runs.results import (
-    PROVENANCE,
-    Clock,
-    result_folder,
-    trait_names,
     unfinished,
-    write_provenance,
     write_table,
 )
 
@@ -71,15 +60,10 @@ def _linear_tests(text: str | None) -> tuple[str, ...]:
 
 
 def scan(
-    bfile: str,
+    data: Data,
     *,
-    grm: str | None,
-    basis: Path | None,
     no_kernel: bool,
     background: str,
-    pheno: Path,
-    id: str | None,
-    formulas: list[str],
     out: Path,
     family: str,
     tests: str | None,
@@ -90,10 +74,6 @@ def scan(
     condition_on: str | None,
     coding: str,
     interaction: str | None,
-    scale: str | None,
-    maf: float | None,
-    max_missing: float | None,
-    missing: str,
     float64: bool,
     parquet: bool,
     locus_gap: float,
@@ -102,7 +82,6 @@ def scan(
     threads: int | None,
 ) -> str:
     """Test every variant for one or more traits, to a folder; returns the summary."""
-    clock = Clock()
     if family not in FAMILIES:
         raise InputError(f"--family {family}: expected one of {', '.join(FAMILIES)}.")
     binary = family == "binomial"
@@ -125,47 +104,41 @@ def scan(
     if region is not None:
         parse_region(region)
     widths = None if binary else _numbers("--effect-sd", effect_sd or _EFFECT_SD)
-    if sum([grm is not None, basis is not None, no_kernel]) > 1:
+    if sum([data.grm is not None, data.basis is not None, no_kernel]) > 1:
         raise InputError("Name one of --grm, --basis and --no-kernel, not several.")
+    other = data.grm or data.basis or no_kernel
     if background not in BACKGROUNDS:
         raise InputError(f"--background {background}: expected one of {', '.join(BACKGROUNDS)}.")
-    if background != "all" and (grm or basis or no_kernel):
+    if background != "all" and other:
         raise InputError(
             f"--background {background} needs the variants of the relatedness matrix: it is made "
             "from BFILE. Leave out --grm, --basis and --no-kernel."
         )
-    if scale is not None and (grm or basis or no_kernel):
+    if data.scale is not None and other:
         raise InputError("--scale makes a relatedness matrix from BFILE; another one was named.")
     if parquet:
         require_pyarrow()
-    names = trait_names(formulas)
     with (
         unfinished(out, restart=restart) as kept,
-        result_folder(out, overwrite=overwrite) as folder,
-        blas_threads(threads),
+        open_run(data, out, overwrite=overwrite, threads=threads) as run,
     ):
-        table = read_phenotypes(pheno, id=id)
-        genotypes = read_genotypes(bfile)
-        clock(repr(genotypes))
+        table = data.table()
+        genotypes = data.cohort()
+        run.clock(repr(genotypes))
         kernel: Relatedness | Basis | None = None
         if not no_kernel:
-            source = None if grm or basis else bfile
-            kernel = make_kernel(
-                source, grm, basis, table, formulas, missing, scale, maf, max_missing, clock, kept
-            )
+            kernel = data.kernel(table, run.clock, kept)
         lines: list[str] = []
         accounts: dict[str, Any] = {}
-        for name, formula in zip(names, formulas, strict=True):
-            data = table
+        for name, formula in data.traits():
+            known = table
             if kernel is None:
                 # Without kernel nothing else says who has genotypes.
-                data = table[table.index.isin(genotypes.samples.index)]
-                if not len(data):
-                    design_from_formula(
-                        without_pcs(formula), table, genotypes.samples.index, missing=missing
-                    )
-            model = LMM(formula, data, kernel, missing=missing)  # type: ignore[arg-type]
-            tested = selected(genotypes, maf, max_missing, chrom, region, samples=model.ids)
+                known = table[table.index.isin(genotypes.samples.index)]
+                if not len(known):
+                    data.require_samples(formula, table, genotypes)
+            model = LMM(formula, known, kernel, missing=data.missing)  # type: ignore[arg-type]
+            tested = data.selected(genotypes, chrom=chrom, region=region, samples=model.ids)
             conditions = None
             if condition_on is not None:
                 # Looked up among all variants: they may be elsewhere, or filtered out.
@@ -174,7 +147,7 @@ def scan(
             hits = scan_to_file(
                 model,
                 tested,
-                folder / f"scan_{name}.{'parquet' if parquet else 'tsv.gz'}",
+                run.folder / f"scan_{name}.{'parquet' if parquet else 'tsv.gz'}",
                 chosen,
                 family=family,
                 background=background,
@@ -187,49 +160,34 @@ def scan(
                 threads=threads,
                 kept=kept.part_of_work(name),
             )
-            clock(f"{name}: {len(hits):,} variants tested in {len(model.y):,} samples")
-            write_scan(folder, name, model, hits.overview, tested, gap=locus_gap)
+            run.clock(f"{name}: {len(hits):,} variants tested in {len(model.y):,} samples")
+            write_scan(run.folder, name, model, hits.overview, tested, gap=locus_gap)
             lines += [*scan_lines(name, model, hits.overview, hits.rows, gap=locus_gap), ""]
             accounts[name] = _scan_account(hits.overview)
-        clock("plots and tables")
-        summary = write_summary(folder, lines[:-1])
-        parameters = {
-            "analysis": "scan",
-            **sources(bfile, grm, basis, pheno, id),
-            "formulas": formulas,
-            "family": family,
-            "tests": None if chosen is None else list(chosen),
-            "effect_sd": widths,
-            "prior_odds": prior_odds,
-            "kernel": not no_kernel,
-            "background": background,
-            "chrom": chrom,
-            "region": region,
-            "condition_on": condition_on,
-            "coding": coding,
-            "interaction": interaction,
-            "scale": scale,
-            "maf": maf,
-            "max_missing": max_missing,
-            "missing": missing,
-            "dtype": "float64" if float64 else "float32",
-        }
-        inputs = [str(pheno), *genotype_files(bfile), *kernel_files(None, grm, basis)]
-        write_provenance(
-            folder / PROVENANCE, inputs, parameters, scans=accounts, seconds=clock.seconds
+        run.clock("plots and tables")
+        summary = run.finish(
+            "scan",
+            lines,
+            about={"scans": accounts},
+            family=family,
+            tests=None if chosen is None else list(chosen),
+            effect_sd=widths,
+            prior_odds=prior_odds,
+            kernel=not no_kernel,
+            background=background,
+            chrom=chrom,
+            region=region,
+            condition_on=condition_on,
+            coding=coding,
+            interaction=interaction,
+            dtype="float64" if float64 else "float32",
         )
-    clock(f"written to {out}")
     return summary
 
 
 def finemap(
-    bfile: str,
+    data: Data,
     *,
-    grm: str | None,
-    basis: Path | None,
-    pheno: Path,
-    id: str | None,
-    formulas: list[str],
     out: Path,
     region: str,
     method: str,
@@ -237,10 +195,6 @@ def finemap(
     expected_effects: float,
     coverage: float,
     seed: int | None,
-    scale: str | None,
-    maf: float | None,
-    max_missing: float | None,
-    missing: str,
     overwrite: bool,
     threads: int | None,
 ) -> str:
@@ -248,20 +202,15 @@ def finemap(
     from bayeslmm import plots
     from bayeslmm.genome.finemapping import finemap as map_region
 
-    clock = Clock()
     parse_region(region)
-    names = trait_names(formulas)
-    with result_folder(out, overwrite=overwrite) as folder, blas_threads(threads):
-        table = read_phenotypes(pheno, id=id)
-        genotypes = read_genotypes(bfile)
-        source = None if grm or basis else bfile
-        kernel = make_kernel(
-            source, grm, basis, table, formulas, missing, scale, maf, max_missing, clock
-        )
+    with open_run(data, out, overwrite=overwrite, threads=threads) as run:
+        table = data.table()
+        genotypes = data.cohort()
+        kernel = data.kernel(table, run.clock)
         lines: list[str] = []
-        for name, formula in zip(names, formulas, strict=True):
-            model = LMM(formula, table, kernel, missing=missing)  # type: ignore[arg-type]
-            tested = selected(genotypes, maf, max_missing, None, region, samples=model.ids)
+        for name, formula in data.traits():
+            model = LMM(formula, table, kernel, missing=data.missing)  # type: ignore[arg-type]
+            tested = data.selected(genotypes, region=region, samples=model.ids)
             found = map_region(
                 model,
                 tested,
@@ -272,30 +221,23 @@ def finemap(
                 coverage=coverage,
                 seed=seed,
             )
-            clock(f"{name}: {len(found.variants):,} variants, {len(found.credible_sets)} sets")
-            write_table(found.variants, folder / f"finemap_{name}.tsv")
+            run.clock(f"{name}: {len(found.variants):,} variants, {len(found.credible_sets)} sets")
+            write_table(found.variants, run.folder / f"finemap_{name}.tsv")
             sets = found.credible_sets.assign(ids=found.credible_sets["ids"].map(",".join))
-            write_table(sets, folder / f"credible_sets_{name}.tsv", index=True)
-            write_table(model.samples, folder / f"samples_{name}.tsv", index=True)
-            plots.save(folder / f"finemap_{name}.png", plots.fine_mapping, found)
+            write_table(sets, run.folder / f"credible_sets_{name}.tsv", index=True)
+            write_table(model.samples, run.folder / f"samples_{name}.tsv", index=True)
+            plots.save(run.folder / f"finemap_{name}.png", plots.fine_mapping, found)
             lines += [*_finemap_lines(name, found), ""]
-        summary = write_summary(folder, lines[:-1])
-        parameters = {
-            "formulas": formulas,
-            "region": region,
-            "method": method,
-            "max_effects": max_effects,
-            "expected_effects": expected_effects,
-            "coverage": coverage,
-            "seed": found.attrs["seed"],
-            "scale": scale,
-            "maf": maf,
-            "max_missing": max_missing,
-            "missing": missing,
-        }
-        inputs = [str(pheno), *genotype_files(bfile), *kernel_files(None, grm, basis)]
-        write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
-    clock(f"written to {out}")
+        summary = run.finish(
+            "finemap",
+            lines,
+            region=region,
+            method=method,
+            max_effects=max_effects,
+            expected_effects=expected_effects,
+            coverage=coverage,
+            seed=found.attrs["seed"],
+        )
     return summary
 
 

@@ -8,90 +8,58 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.commands.data import Data
+from bayeslmm.commands.data import run as open_run
 from bayeslmm.commands.shared import (
-    kernel_files,
-    make_kernel,
     paragraph,
     parse_prior,
     percent,
-    require_one_source,
-    sources,
     write_draws,
-    write_summary,
 )
 from bayeslmm.errors import InputError
-from bayeslmm.inputs.phenotypes import read_phenotypes
 from bayeslmm.model.lmm import LMM
-from bayeslmm.runs.progress import blas_threads
 from bayeslmm.runs.results import (
-    PROVENANCE,
-    Clock,
-    result_folder,
-    trait_names,
-    write_provenance,
     write_table,
 )
 
 
 def h2(
-    bfile: str | None,
+    data: Data,
     *,
-    grm: str | None,
-    basis: Path | None,
-    pheno: Path,
-    id: str | None,
-    formulas: list[str],
     out: Path,
     prior: str,
     spike: float,
     draws: int,
     seed: int | None,
-    scale: str | None,
-    maf: float | None,
-    max_missing: float | None,
-    missing: str,
     overwrite: bool,
     threads: int | None,
 ) -> str:
     """Heritability of one or more traits, to a folder; returns the summary."""
-    clock = Clock()
-    require_one_source(bfile, grm, basis, scale, maf, max_missing)
+    data.require_one_source()
     if draws < 0:
         raise InputError(f"--draws must not be negative, but is {draws}.")
     h2_prior = parse_prior(prior, spike)
-    names = trait_names(formulas)
-    with result_folder(out, overwrite=overwrite) as folder, blas_threads(threads):
-        table = read_phenotypes(pheno, id=id)
-        kernel = make_kernel(
-            bfile, grm, basis, table, formulas, missing, scale, maf, max_missing, clock
-        )
+    with open_run(data, out, overwrite=overwrite, threads=threads) as run:
+        table = data.table()
+        kernel = data.kernel(table, run.clock)
         models = {
-            name: LMM(formula, table, kernel, h2_prior=h2_prior, missing=missing)  # type: ignore[arg-type]
-            for name, formula in zip(names, formulas, strict=True)
+            name: LMM(formula, table, kernel, h2_prior=h2_prior, missing=data.missing)  # type: ignore[arg-type]
+            for name, formula in data.traits()
         }
         for name, model in models.items():
             _ = model.rotated
-            clock(f"{name}: decomposition for {len(model.y):,} samples")
-        write_heritability(folder, models, draws=draws, seed=seed)
-        clock("REML, exact posterior, plots")
-        summary = write_summary(folder, heritability_lines(models))
-        parameters = {
-            "analysis": "h2",
-            **sources(bfile, grm, basis, pheno, id),
-            "formulas": formulas,
-            "h2_prior": repr(h2_prior),
-            "prior": prior,
-            "spike": spike,
-            "draws": draws,
-            "seed": seed,
-            "scale": scale,
-            "maf": maf,
-            "max_missing": max_missing,
-            "missing": missing,
-        }
-        inputs = [str(pheno), *kernel_files(bfile, grm, basis)]
-        write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
-    clock(f"written to {out}")
+            run.clock(f"{name}: decomposition for {len(model.y):,} samples")
+        write_heritability(run.folder, models, draws=draws, seed=seed)
+        run.clock("REML, exact posterior, plots")
+        summary = run.finish(
+            "h2",
+            heritability_lines(models),
+            h2_prior=repr(h2_prior),
+            prior=prior,
+            spike=spike,
+            draws=draws,
+            seed=seed,
+        )
     return summary
 
 

@@ -10,36 +10,22 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.binary.liability import LiabilityLMM
+from bayeslmm.commands.data import Data
+from bayeslmm.commands.data import run as open_run
 from bayeslmm.commands.shared import (
-    kernel_files,
-    make_kernel,
     parse_prior,
-    require_one_source,
-    sources,
     write_draws,
 )
 from bayeslmm.errors import InputError
-from bayeslmm.inputs.phenotypes import read_phenotypes
 from bayeslmm.model import tables
-from bayeslmm.runs.progress import blas_threads
 from bayeslmm.runs.results import (
-    PROVENANCE,
-    Clock,
-    result_folder,
-    trait_names,
-    write_provenance,
     write_table,
 )
 
 
 def liability(
-    bfile: str | None,
+    data: Data,
     *,
-    grm: str | None,
-    basis: Path | None,
-    pheno: Path,
-    id: str | None,
-    formula: str,
     out: Path,
     prevalence: float | None,
     groups: str | None,
@@ -47,71 +33,55 @@ def liability(
     draws: int,
     chains: int,
     seed: int | None,
-    scale: str | None,
-    maf: float | None,
-    max_missing: float | None,
-    missing: str,
     overwrite: bool,
     threads: int | None,
 ) -> str:
     """The liability model of one trait, to a folder; returns the summary."""
     from bayeslmm import plots
 
-    clock = Clock()
-    require_one_source(bfile, grm, basis, scale, maf, max_missing)
+    data.require_one_source()
     h2_prior = parse_prior(prior, 0.0)
-    name = trait_names([formula])[0]
-    with result_folder(out, overwrite=overwrite) as folder, blas_threads(threads):
-        table = read_phenotypes(pheno, id=id)
+    name, formula = data.names[0], data.formula
+    with open_run(data, out, overwrite=overwrite, threads=threads) as run:
+        table = data.table()
         if groups is not None and groups not in table:
-            raise InputError(f"--groups {groups}: no such column in {pheno}.")
-        kernel = make_kernel(
-            bfile, grm, basis, table, [formula], missing, scale, maf, max_missing, clock
-        )
+            raise InputError(f"--groups {groups}: no such column in {data.pheno}.")
+        kernel = data.kernel(table, run.clock)
         model = LiabilityLMM(
             formula,
             table,
             kernel,
             prevalence=prevalence,
             h2_prior=h2_prior,
-            missing=missing,  # type: ignore[arg-type]
+            missing=data.missing,  # type: ignore[arg-type]
         )
         _ = model.observed.rotated
-        clock(f"{name}: {model.cases}; decomposition for {len(model.y):,} samples")
+        run.clock(f"{name}: {model.cases}; decomposition for {len(model.y):,} samples")
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             tree = model.sample(draws=draws, chains=chains, seed=seed)
-        clock(f"{name}: {chains} chains of {draws:,} draws")
+        run.clock(f"{name}: {chains} chains of {draws:,} draws")
         labels = None if groups is None else table[groups]
         scales = model.scales(tree, groups=labels)
-        write_table(scales, folder / "h2.tsv", index=True)
-        write_table(model.predict(tree), folder / f"risk_{name}.tsv", index=True)
-        write_table(_covariates(tree), folder / "covariates.tsv", index=True)
-        write_table(model.samples, folder / f"samples_{name}.tsv", index=True)
-        plots.save(folder / f"h2_{name}.png", plots.liability_scales, scales)
-        write_draws(tree, folder / f"posterior_{name}.zarr")
+        write_table(scales, run.folder / "h2.tsv", index=True)
+        write_table(model.predict(tree), run.folder / f"risk_{name}.tsv", index=True)
+        write_table(_covariates(tree), run.folder / "covariates.tsv", index=True)
+        write_table(model.samples, run.folder / f"samples_{name}.tsv", index=True)
+        plots.save(run.folder / f"h2_{name}.png", plots.liability_scales, scales)
+        write_draws(tree, run.folder / f"posterior_{name}.zarr")
         lines = [*_lines(model, scales), *(f"! {w.message}" for w in told)]
-        (folder / "summary.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        parameters = {
-            "analysis": "liability",
-            **sources(bfile, grm, basis, pheno, id),
-            "formulas": [formula],
-            "prevalence": prevalence,
-            "groups": groups,
-            "prior": prior,
-            "h2_prior": repr(h2_prior),
-            "draws": draws,
-            "chains": chains,
-            "seed": tree.attrs["seed"],
-            "scale": scale,
-            "maf": maf,
-            "max_missing": max_missing,
-            "missing": missing,
-        }
-        inputs = [str(pheno), *kernel_files(bfile, grm, basis)]
-        write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
-    clock(f"written to {out}")
-    return "\n".join(lines)
+        summary = run.finish(
+            "liability",
+            lines,
+            prevalence=prevalence,
+            groups=groups,
+            prior=prior,
+            h2_prior=repr(h2_prior),
+            draws=draws,
+            chains=chains,
+            seed=tree.attrs["seed"],
+        )
+    return summary
 
 
 def _covariates(tree: Any) -> pd.DataFrame:

@@ -10,23 +10,20 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm import kernels, priors
-from bayeslmm.commands.shared import aligned, genotype_files, selected, sources, write_draws
+from bayeslmm.commands.data import Data
+from bayeslmm.commands.data import run as open_run
+from bayeslmm.commands.shared import aligned, write_draws
 from bayeslmm.errors import InputError, listing
 from bayeslmm.generative.sampling import SamplingWarning
-from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
-from bayeslmm.inputs.phenotypes import design_from_formula, read_phenotypes, relabel
+from bayeslmm.inputs.genotypes import Genotypes
+from bayeslmm.inputs.phenotypes import relabel
 from bayeslmm.model.lmm import Kernel
 from bayeslmm.model.tables import interval
 from bayeslmm.partition.model import RESIDUAL, IdentifiabilityWarning, PartitionedLMM
 from bayeslmm.relatedness.variant_sets import ld_bins, maf_bins, partition_grms
 from bayeslmm.runs.files import table_of
-from bayeslmm.runs.progress import blas_threads
 from bayeslmm.runs.results import (
-    PROVENANCE,
     Clock,
-    result_folder,
-    trait_names,
-    write_provenance,
     write_table,
 )
 
@@ -40,85 +37,66 @@ _SHARED = "household"
 
 
 def partition(
-    bfile: str,
+    data: Data,
     *,
     by: str,
     household: str | None,
-    pheno: Path,
-    id: str | None,
-    formulas: list[str],
     out: Path,
     prior: str,
     draws: int,
     evaluations: int | None,
     seed: int | None,
-    scale: str | None,
-    maf: float | None,
-    max_missing: float | None,
-    missing: str,
     overwrite: bool,
     threads: int | None,
 ) -> str:
     """Partitioned heritability of one or more traits, to a folder; returns the summary."""
-    clock = Clock()
     if draws < 1:
         raise InputError(f"--draws must be at least 1, but is {draws}.")
     if prior not in PRIORS:
         raise InputError(f"--prior {prior} is unknown; expected one of {', '.join(PRIORS)}.")
     share_prior = prior_of_shares(prior)
-    names = trait_names(formulas)
-    with result_folder(out, overwrite=overwrite) as folder, blas_threads(threads):
-        table = read_phenotypes(pheno, id=id)
-        genotypes = read_genotypes(bfile)
-        for formula in formulas:
-            design_from_formula(formula, table, genotypes.samples.index, missing=missing)
-        genotypes = selected(genotypes, maf, max_missing, None)
-        kernel = make_kernels(genotypes, table, by, household, scale, clock)
+    with open_run(data, out, overwrite=overwrite, threads=threads) as run:
+        table = data.table()
+        genotypes = data.cohort()
+        for formula in data.formulas:
+            data.require_samples(formula, table, genotypes)
+        genotypes = data.selected(genotypes)
+        kernel = make_kernels(genotypes, table, by, household, data.scale, run.clock)
         annotated = len(kernel) - (household is not None)
         lines: list[str] = []
         rows = []
-        for name, formula in zip(names, formulas, strict=True):
-            model = PartitionedLMM(formula, table, kernel, prior=share_prior, missing=missing)  # type: ignore[arg-type]
+        for name, formula in data.traits():
+            model = PartitionedLMM(formula, table, kernel, prior=share_prior, missing=data.missing)  # type: ignore[arg-type]
             told: list[str] = []
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", IdentifiabilityWarning)
                 warnings.simplefilter("always", SamplingWarning)
                 fit = model.reml()
                 tests = model.lrt()
-                clock(f"{name}: REML, {fit.iterations} iterations, and its tests")
+                run.clock(f"{name}: REML, {fit.iterations} iterations, and its tests")
                 tree = model.posterior(draws, evaluations=evaluations, seed=seed)
             told = [str(warning.message) for warning in caught]
             attrs = tree.attrs
-            clock(f"{name}: posterior by {attrs['method']}, {attrs['ess']:.0f} effective draws")
+            run.clock(f"{name}: posterior by {attrs['method']}, {attrs['ess']:.0f} effective draws")
             rows.append(_components(name, model, fit, tests, tree))
             enriched = model.enrichment(tree) if annotated > 1 else None
-            _write(folder, name, model, fit, tree, enriched)
+            _write(run.folder, name, model, fit, tree, enriched)
             lines += _lines(name, model, rows[-1], tree, enriched)
             lines += [f"Warning: {text}" for text in told]
             lines.append("")
-        write_table(pd.concat(rows, ignore_index=True), folder / "components.tsv")
-        (folder / "summary.txt").write_text("\n".join(lines).rstrip() + "\n")
-        parameters = {
-            "analysis": "partition",
-            **sources(bfile, None, None, pheno, id),
-            "by": by,
-            "household": household,
-            "formulas": formulas,
-            "prior": prior,
-            "draws": draws,
-            "evaluations": evaluations,
-            "seed": seed,
-            "scale": scale,
-            "maf": maf,
-            "max_missing": max_missing,
-            "missing": missing,
-        }
-        inputs = [str(pheno), *genotype_files(bfile)]
-        if Path(by).is_file():
-            inputs.append(by)
-        write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
-    clock(f"written to {out}")
-    return "\n".join(lines).rstrip()
+        write_table(pd.concat(rows, ignore_index=True), run.folder / "components.tsv")
+        summary = run.finish(
+            "partition",
+            lines,
+            inputs=[by] if Path(by).is_file() else [],
+            by=by,
+            household=household,
+            prior=prior,
+            draws=draws,
+            evaluations=evaluations,
+            seed=seed,
+        )
+    return summary
 
 
 def prior_of_shares(prior: str) -> str | priors.HeritabilitySplit:

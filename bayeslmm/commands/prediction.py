@@ -7,35 +7,26 @@ from pathlib import Path
 import pandas as pd
 
 from bayeslmm.bases.basis import Basis
+from bayeslmm.commands.data import Data
+from bayeslmm.commands.data import run as open_run
 from bayeslmm.commands.shared import (
     genotype_files,
-    kernel_files,
-    make_kernel,
-    one_formula,
     paragraph,
     parse_prior,
     percent,
     read_ids,
-    require_one_source,
-    write_summary,
 )
 from bayeslmm.errors import InputError
 from bayeslmm.inputs.genotypes import read_genotypes
 from bayeslmm.inputs.phenotypes import read_phenotypes, relabel
 from bayeslmm.model.lmm import LMM
 from bayeslmm.relatedness.dense import Relatedness
-from bayeslmm.runs.progress import blas_threads
-from bayeslmm.runs.results import PROVENANCE, Clock, result_folder, write_provenance, write_table
+from bayeslmm.runs.results import write_table
 
 
 def predict(
-    bfile: str | None,
+    data: Data,
     *,
-    grm: str | None,
-    basis: Path | None,
-    pheno: Path,
-    id: str | None,
-    formulas: list[str],
     out: Path,
     new: str | None,
     new_pheno: Path | None,
@@ -45,20 +36,15 @@ def predict(
     draws: int,
     prob: float,
     seed: int | None,
-    scale: str | None,
-    maf: float | None,
-    max_missing: float | None,
-    missing: str,
     overwrite: bool,
     threads: int | None,
 ) -> str:
     """Predict the phenotypes of other samples, to a folder; returns the summary."""
-    clock = Clock()
-    formula = one_formula(formulas)
-    require_one_source(bfile, grm, basis, scale, maf, max_missing)
+    formula = data.formula
+    data.require_one_source()
     if new is not None and samples is not None:
         raise InputError("Name the samples to predict by --new or by --samples, not both.")
-    if bfile is None and (new is not None or snp_effects):
+    if data.genotypes is None and (new is not None or snp_effects):
         raise InputError(
             "--new and --snp-effects need the genotypes that the relatedness is made of: give "
             "BFILE instead of --grm or --basis."
@@ -66,16 +52,14 @@ def predict(
     if not 0 < prob < 1:
         raise InputError(f"--prob must be between 0 and 1, but is {prob:g}.")
     h2_prior = parse_prior(prior, 0.0)
-    with result_folder(out, overwrite=overwrite) as folder, blas_threads(threads):
-        table = read_phenotypes(pheno, id=id)
-        others = None if new_pheno is None else read_phenotypes(new_pheno, id=id)
+    with open_run(data, out, overwrite=overwrite, threads=threads) as run:
+        table = data.table()
+        others = None if new_pheno is None else read_phenotypes(new_pheno, id=data.id)
         genotypes = None if new is None else read_genotypes(new)
-        kernel = make_kernel(
-            bfile, grm, basis, table, [formula], missing, scale, maf, max_missing, clock
-        )
-        model = LMM(formula, table, kernel, h2_prior=h2_prior, missing=missing)  # type: ignore[arg-type]
+        kernel = data.kernel(table, run.clock)
+        model = LMM(formula, table, kernel, h2_prior=h2_prior, missing=data.missing)  # type: ignore[arg-type]
         _ = model.rotated
-        clock(f"decomposition for {len(model.y):,} samples")
+        run.clock(f"decomposition for {len(model.y):,} samples")
         tree = model.posterior(draws, seed=seed)
         ids = None
         if genotypes is None:
@@ -92,29 +76,24 @@ def predict(
         predictions = model.predict(
             genotypes, others, tree, samples=ids, prob=prob, seed=int(tree.attrs["seed"])
         )
-        clock(f"{len(predictions):,} samples predicted")
-        write_table(predictions, folder / "predictions.tsv", index=True)
-        write_table(model.samples, folder / "samples.tsv", index=True)
+        run.clock(f"{len(predictions):,} samples predicted")
+        write_table(predictions, run.folder / "predictions.tsv", index=True)
+        write_table(model.samples, run.folder / "samples.tsv", index=True)
         if snp_effects:
-            write_table(model.snp_effects(tree), folder / "snp_effects.tsv")
-            clock("effects of all SNPs")
-        summary = write_summary(folder, _predicted_lines(model, predictions, prob))
-        parameters = {
-            "formula": formula,
-            "h2_prior": repr(h2_prior),
-            "draws": draws,
-            "prob": prob,
-            "seed": tree.attrs["seed"],
-            "scale": scale,
-            "maf": maf,
-            "max_missing": max_missing,
-            "missing": missing,
-        }
-        inputs = [str(pheno), *kernel_files(bfile, grm, basis)]
-        inputs += [str(path) for path in (new_pheno, samples) if path is not None]
-        inputs += genotype_files(new) if new is not None else []
-        write_provenance(folder / PROVENANCE, inputs, parameters, seconds=clock.seconds)
-    clock(f"written to {out}")
+            write_table(model.snp_effects(tree), run.folder / "snp_effects.tsv")
+            run.clock("effects of all SNPs")
+        summary = run.finish(
+            "predict",
+            _predicted_lines(model, predictions, prob),
+            inputs=[
+                *(path for path in (new_pheno, samples) if path is not None),
+                *([] if new is None else genotype_files(new)),
+            ],
+            h2_prior=repr(h2_prior),
+            draws=draws,
+            prob=prob,
+            seed=tree.attrs["seed"],
+        )
     return summary
 
 

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bayeslmm.bases.basis import Basis
 from bayeslmm.binary.liability import LiabilityLMM
 from bayeslmm.bivariate.model import BivariateLMM
+from bayeslmm.commands.data import Data
 from bayeslmm.commands.partition import make_kernels, prior_of_shares
-from bayeslmm.commands.shared import make_kernel, parse_prior, read_scan, selected
+from bayeslmm.commands.shared import parse_prior, read_scan
 from bayeslmm.errors import InputError, listing
-from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
-from bayeslmm.inputs.phenotypes import read_phenotypes
+from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.model.lmm import LMM
 from bayeslmm.partition.model import PartitionedLMM
-from bayeslmm.relatedness.dense import Relatedness
 from bayeslmm.runs.files import refuse_existing, sha256
 from bayeslmm.runs.progress import blas_threads
-from bayeslmm.runs.results import PROVENANCE, Clock, trait_names
+from bayeslmm.runs.results import PROVENANCE, Clock
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _COMMANDS = ("h2", "scan", "partition", "rg", "liability")
+_Models = dict[str, tuple[Any, dict[str, Any]]]  # by trait: a model, and options of its report
 
 
 def report(
@@ -49,8 +48,8 @@ def report(
     about = _provenance(results)
     given: dict[str, Any] = about["parameters"]
     analysis: str = given["analysis"]
-    every = trait_names(given["formulas"])
-    names = ["_".join(every)] if analysis == "rg" else every
+    data = Data.of(given)
+    names = ["_".join(data.names)] if analysis == "rg" else data.names
     paths = _paths(results, names, out)
     for path in paths.values():
         refuse_existing(path, overwrite=overwrite)
@@ -60,15 +59,7 @@ def report(
     with _in_folder(given["folder"]), blas_threads(threads):
         _require_unchanged(results, about["inputs"], given["folder"])
         clock("input files are those of the results")
-        table = read_phenotypes(given["pheno"], id=given["id"])
-        if analysis == "partition":
-            models = _partitioned(table, given, names, clock)
-        elif analysis == "rg":
-            models = _two_traits(table, given, names, clock)
-        elif analysis == "liability":
-            models = _liabilities(table, given, names, clock)
-        else:
-            models = _univariate(table, given, names, clock)
+        models = _MODELS[analysis](data, data.table(), given, clock)
     for name, (model, options) in models.items():
         options |= page | {"overwrite": overwrite}
         if isinstance(model, LMM):
@@ -90,88 +81,72 @@ def report(
 # -- the models of each command, from the files that the results were made of ------------------
 
 
-def _kernel(table: pd.DataFrame, given: dict[str, Any], clock: Clock) -> Relatedness | Basis:
-    return make_kernel(
-        None if given["grm"] or given["basis"] else given["genotypes"],
-        given["grm"],
-        None if given["basis"] is None else Path(given["basis"]),
-        table,
-        given["formulas"],
-        given["missing"],
-        given["scale"],
-        given["maf"],
-        given["max_missing"],
-        clock,
-    )
-
-
-def _univariate(
-    table: pd.DataFrame, given: dict[str, Any], names: list[str], clock: Clock
-) -> dict[str, tuple[Any, dict[str, Any]]]:
+def _univariate(data: Data, table: pd.DataFrame, given: dict[str, Any], clock: Clock) -> _Models:
     """Models of bayeslmm h2 and scan."""
-    kernel = _kernel(table, given, clock) if given.get("kernel", True) else None
-    genotypes = None if given["genotypes"] is None else read_genotypes(given["genotypes"])
+    kernel = data.kernel(table, clock) if given.get("kernel", True) else None
+    genotypes = None if data.genotypes is None else data.cohort()
     if kernel is None and genotypes is not None:
         table = table[table.index.isin(genotypes.samples.index)]
     h2_prior = parse_prior(given.get("prior", "uniform"), given.get("spike", 0.0))
     return {
         name: (
-            LMM(formula, table, kernel, h2_prior=h2_prior, missing=given["missing"]),
+            LMM(formula, table, kernel, h2_prior=h2_prior, missing=data.missing),  # type: ignore[arg-type]
             {"genotypes": genotypes},
         )
-        for name, formula in zip(names, given["formulas"], strict=True)
+        for name, formula in data.traits()
     }
 
 
-def _partitioned(
-    table: pd.DataFrame, given: dict[str, Any], names: list[str], clock: Clock
-) -> dict[str, tuple[Any, dict[str, Any]]]:
+def _partitioned(data: Data, table: pd.DataFrame, given: dict[str, Any], clock: Clock) -> _Models:
     """Models of bayeslmm partition."""
-    genotypes = selected(
-        read_genotypes(given["genotypes"]), given["maf"], given["max_missing"], None
-    )
-    kernels = make_kernels(genotypes, table, given["by"], given["household"], given["scale"], clock)
+    genotypes = data.selected(data.cohort())
+    kernels = make_kernels(genotypes, table, given["by"], given["household"], data.scale, clock)
     prior = prior_of_shares(given["prior"])
     return {
         name: (
-            PartitionedLMM(formula, table, kernels, prior=prior, missing=given["missing"]),
+            PartitionedLMM(formula, table, kernels, prior=prior, missing=data.missing),  # type: ignore[arg-type]
             {"genotypes": genotypes},
         )
-        for name, formula in zip(names, given["formulas"], strict=True)
+        for name, formula in data.traits()
     }
 
 
-def _two_traits(
-    table: pd.DataFrame, given: dict[str, Any], names: list[str], clock: Clock
-) -> dict[str, tuple[Any, dict[str, Any]]]:
+def _two_traits(data: Data, table: pd.DataFrame, given: dict[str, Any], clock: Clock) -> _Models:
     """The model of bayeslmm rg."""
     model = BivariateLMM(
-        given["formulas"],
+        data.formulas,
         table,
-        _kernel(table, given, clock),
+        data.kernel(table, clock),
         samples=given["samples"],
         h2_prior=parse_prior(given["prior"], 0.0),
         rg_prior=given["rg_prior"],
         re_prior=given["re_prior"],
-        missing=given["missing"],
+        missing=data.missing,  # type: ignore[arg-type]
     )
-    return {names[0]: (model, {})}
+    return {"_".join(data.names): (model, {})}
 
 
-def _liabilities(
-    table: pd.DataFrame, given: dict[str, Any], names: list[str], clock: Clock
-) -> dict[str, tuple[Any, dict[str, Any]]]:
+def _liabilities(data: Data, table: pd.DataFrame, given: dict[str, Any], clock: Clock) -> _Models:
     """The model of bayeslmm liability."""
     model = LiabilityLMM(
-        given["formulas"][0],
+        data.formula,
         table,
-        _kernel(table, given, clock),
+        data.kernel(table, clock),
         prevalence=given["prevalence"],
         h2_prior=parse_prior(given["prior"], 0.0),
-        missing=given["missing"],
+        missing=data.missing,  # type: ignore[arg-type]
     )
     groups = None if given["groups"] is None else table[given["groups"]]
-    return {names[0]: (model, {"groups": groups})}
+    return {data.names[0]: (model, {"groups": groups})}
+
+
+_MODELS: dict[str, Callable[[Data, pd.DataFrame, dict[str, Any], Clock], _Models]] = {
+    "h2": _univariate,
+    "scan": _univariate,
+    "partition": _partitioned,
+    "rg": _two_traits,
+    "liability": _liabilities,
+}
 
 
 # -- what is in the folder ---------------------------------------------------------------------

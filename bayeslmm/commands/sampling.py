@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,29 +11,23 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm import priors
+from bayeslmm.commands.data import Data
+from bayeslmm.commands.data import run as open_run
 from bayeslmm.commands.shared import (
     aligned,
-    genotype_files,
-    kernel_files,
-    make_kernel,
-    one_formula,
     paragraph,
     parse_prior,
     percent,
     read_scan,
-    require_one_source,
     warning_lines,
     write_draws,
-    write_summary,
 )
 from bayeslmm.errors import InputError
 from bayeslmm.genome.loci import lead_variants
-from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
-from bayeslmm.inputs.phenotypes import read_phenotypes
+from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.model import tables
 from bayeslmm.model.lmm import LMM
-from bayeslmm.runs.progress import blas_threads
-from bayeslmm.runs.results import PROVENANCE, Clock, result_folder, write_provenance, write_table
+from bayeslmm.runs.results import write_table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -42,13 +37,8 @@ _SAMPLERS = ("nutpie", "pymc")
 
 
 def sample(
-    bfile: str | None,
+    data: Data,
     *,
-    grm: str | None,
-    basis: Path | None,
-    pheno: Path,
-    id: str | None,
-    formulas: list[str],
     out: Path,
     snps: list[str] | None,
     scan: Path | None,
@@ -64,42 +54,32 @@ def sample(
     sampler: str,
     u: bool,
     log_likelihood: bool,
-    scale: str | None,
-    maf: float | None,
-    max_missing: float | None,
-    missing: str,
     overwrite: bool,
     threads: int | None,
 ) -> str:
     """Draws from the posterior of one trait's model, to a folder; returns the summary."""
-    clock = Clock()
-    formula = one_formula(formulas)
-    with_snps = _check_snp_options(bfile, snps, scan, top, snp_prior)
-    if with_snps and (grm or basis):
-        require_one_source(None, grm, basis, scale, maf, max_missing)
-    else:
-        require_one_source(bfile, grm, basis, scale, maf, max_missing)
+    formula = data.formula
+    with_snps = _check_snp_options(data.genotypes, snps, scan, top, snp_prior)
+    other = data.grm is not None or data.basis is not None
+    (replace(data, genotypes=None) if with_snps and other else data).require_one_source()
     if target_accept is not None and not 0 < target_accept < 1:
         raise InputError(f"--target-accept must be between 0 and 1, but is {target_accept:g}.")
     if sampler not in _SAMPLERS:
         raise InputError(f"--sampler {sampler}: expected one of {', '.join(_SAMPLERS)}.")
     h2_prior, effects_prior = parse_prior(prior, 0.0), priors.as_snp_prior(snp_prior or "normal")
-    with result_folder(out, overwrite=overwrite) as folder, blas_threads(threads):
-        table = read_phenotypes(pheno, id=id)
+    with open_run(data, out, overwrite=overwrite, threads=threads) as run:
+        table = data.table()
         hits = None if scan is None else read_scan(scan)
-        genotypes = read_genotypes(bfile) if bfile is not None and with_snps else None
+        genotypes = data.cohort() if with_snps else None
         chosen = _chosen_snps(snps, hits, top, locus_gap)
         if genotypes is not None:
             genotypes = genotypes.select(variants=chosen)
-        source = None if grm or basis else bfile
-        kernel = make_kernel(
-            source, grm, basis, table, [formula], missing, scale, maf, max_missing, clock
-        )
-        model = LMM(formula, table, kernel, h2_prior=h2_prior, missing=missing)  # type: ignore[arg-type]
+        kernel = data.kernel(table, run.clock)
+        model = LMM(formula, table, kernel, h2_prior=h2_prior, missing=data.missing)  # type: ignore[arg-type]
         _ = model.rotated
-        clock(f"decomposition for {len(model.y):,} samples")
+        run.clock(f"decomposition for {len(model.y):,} samples")
         if snp_prior != "spike_slab":
-            clock("NUTS: the model is compiled, which takes 10 to 20 s on a new machine")
+            run.clock("NUTS: the model is compiled, which takes 10 to 20 s on a new machine")
         tree, told = sample_posterior(
             model,
             snps=chosen or None,
@@ -114,33 +94,24 @@ def sample(
             u=u,
             log_likelihood=log_likelihood,
         )
-        clock(f"{draws * chains:,} draws")
-        _write_sampled(folder, model, tree, hits, genotypes)
-        clock("tables and plots")
-        summary = write_summary(folder, _sampled_lines(model, tree, hits, told))
-        parameters = {
-            "formula": formula,
-            "h2_prior": repr(h2_prior),
-            "snps": chosen,
-            "snp_prior": tree.attrs["snp_prior"],
-            "draws": draws,
-            "tune": tune,
-            "chains": chains,
-            "seed": tree.attrs["seed"],
-            "sampler": tree.attrs["sampler"],
-            "target_accept": tree.attrs.get("target_accept"),
-            "scale": scale,
-            "maf": maf,
-            "max_missing": max_missing,
-            "missing": missing,
-        }
-        inputs = [str(pheno), *([str(scan)] if scan else [])]
-        inputs += genotype_files(bfile) if bfile else []
-        inputs += kernel_files(None, grm, basis)
-        write_provenance(
-            folder / PROVENANCE, inputs, parameters, warnings=told, seconds=clock.seconds
+        run.clock(f"{draws * chains:,} draws")
+        _write_sampled(run.folder, model, tree, hits, genotypes)
+        run.clock("tables and plots")
+        summary = run.finish(
+            "sample",
+            _sampled_lines(model, tree, hits, told),
+            inputs=[] if scan is None else [scan],
+            about={"warnings": told},
+            h2_prior=repr(h2_prior),
+            snps=chosen,
+            snp_prior=tree.attrs["snp_prior"],
+            draws=draws,
+            tune=tune,
+            chains=chains,
+            seed=tree.attrs["seed"],
+            sampler=tree.attrs["sampler"],
+            target_accept=tree.attrs.get("target_accept"),
         )
-    clock(f"written to {out}")
     return summary
 
 

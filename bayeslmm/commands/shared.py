@@ -5,30 +5,25 @@ from __future__ import annotations
 import os
 import re
 import textwrap
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from bayeslmm import priors
-from bayeslmm.bases.basis import Basis, load_eigenbasis
+from bayeslmm.bases.basis import Basis
 from bayeslmm.errors import InputError
 from bayeslmm.genome.loci import require_columns
 from bayeslmm.inputs.genotype_files import locate
-from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
-from bayeslmm.inputs.phenotypes import design_from_formula, without_pcs
-from bayeslmm.relatedness.dense import GRM, Relatedness, read_grm
-from bayeslmm.relatedness.dense import grm as make_grm
+from bayeslmm.inputs.genotypes import Genotypes
+from bayeslmm.relatedness.dense import Relatedness, read_grm
 from bayeslmm.relatedness.sparse import read_sparse_grm
 from bayeslmm.runs.files import existing, table_of, text_of
-from bayeslmm.runs.results import Clock
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from bayeslmm.runs.checkpoints import Checkpoint
 
 _SCAN_COLUMNS = ["id", "chrom", "pos", "ea", "oa", "beta", "se", "neg_log10_p"]
 BASIS = "basis.json"
@@ -58,35 +53,6 @@ def parse_prior(text: str, spike: float) -> priors.H2Prior:
     return priors.beta(a, b, spike=spike)
 
 
-def one_formula(formulas: list[str]) -> str:
-    """The formula of a command that takes one trait."""
-    if len(formulas) != 1:
-        raise InputError(f"{len(formulas)} times --formula: this command takes one trait.")
-    return formulas[0]
-
-
-def require_one_source(
-    bfile: str | None,
-    grm: str | None,
-    basis: Path | None,
-    scale: str | None,
-    maf: float | None,
-    max_missing: float | None,
-) -> None:
-    """Raise an `InputError` unless relatedness comes from exactly one place."""
-    given = [s for s in (bfile, grm, basis) if s is not None]
-    if len(given) != 1:
-        raise InputError(
-            f"{len(given)} sources of relatedness were named, one is needed: genotypes (BFILE), "
-            "or --grm, or --basis."
-        )
-    if bfile is None and any(option is not None for option in (scale, maf, max_missing)):
-        raise InputError(
-            "--scale, --maf and --max-missing make a relatedness matrix from genotypes (BFILE); "
-            "--grm and --basis are taken as they are."
-        )
-
-
 def read_scan(path: Path) -> pd.DataFrame:
     """The table that bayeslmm scan wrote."""
     expected = "a table of bayeslmm scan"
@@ -107,7 +73,7 @@ def selected(
     genotypes: Genotypes,
     maf: float | None,
     max_missing: float | None,
-    chrom: list[str] | None,
+    chrom: list[str] | None = None,
     region: str | None = None,
     *,
     samples: pd.Index | None = None,
@@ -117,40 +83,6 @@ def selected(
     return genotypes.select(
         samples=samples, chrom=labels, region=region, min_maf=maf, max_missing=max_missing
     )
-
-
-def make_kernel(
-    bfile: str | None,
-    grm: str | None,
-    basis: Path | None,
-    table: pd.DataFrame,
-    formulas: list[str],
-    missing: str,
-    scale: str | None,
-    maf: float | None,
-    max_missing: float | None,
-    clock: Clock,
-    kept: Checkpoint | None = None,
-) -> Relatedness | Basis:
-    """The kernel from whichever source was named; formulas are checked before it is made."""
-    kernel: Relatedness | Basis
-    if basis is not None:
-        kernel = load_eigenbasis(basis)
-    elif grm is not None:
-        kernel = read_kernel(grm)
-    else:
-        assert bfile is not None
-        genotypes = read_genotypes(bfile)
-        for formula in formulas:
-            design_from_formula(
-                without_pcs(formula), table, genotypes.samples.index, missing=missing
-            )
-        genotypes = selected(genotypes, maf, max_missing, None)
-        kernel = make_grm(genotypes, scale=scale or "standardized", kept=kept)  # type: ignore[arg-type]
-    if kept is not None and isinstance(kernel, GRM):
-        kernel = replace(kernel, cache_folder=kept.path("bases"))
-    clock(repr(kernel))
-    return kernel
 
 
 def read_kernel(source: str) -> Relatedness:
@@ -194,10 +126,8 @@ def genotype_files(bfile: str) -> list[str]:
     return [str(file) for file in locate(bfile).files]
 
 
-def kernel_files(bfile: str | None, grm: str | None, basis: Path | None) -> list[str]:
-    """Files that identify a kernel: a basis' description holds the others' checksums."""
-    if bfile is not None:
-        return genotype_files(bfile)
+def kernel_files(grm: str | None, basis: Path | None) -> list[str]:
+    """Files that identify a kernel made before: a basis' description holds checksums."""
     if basis is not None:
         return [str(basis / BASIS)]
     if grm is None:
@@ -207,20 +137,6 @@ def kernel_files(bfile: str | None, grm: str | None, basis: Path | None) -> list
     prefix = grm.removesuffix(".sp").removesuffix(".grm")
     parts = (f"{prefix}.grm.{ending}" for ending in ("bin", "id", "N.bin", "sp"))
     return [part for part in parts if os.path.isfile(part)]
-
-
-def sources(
-    bfile: str | None, grm: str | None, basis: Path | None, pheno: Path, id: str | None
-) -> dict[str, Any]:
-    """Where the data came from, as a later command needs it."""
-    return {
-        "genotypes": bfile,
-        "grm": grm,
-        "basis": None if basis is None else str(basis),
-        "pheno": str(pheno),
-        "id": id,
-        "folder": os.getcwd(),
-    }
 
 
 def require_pyarrow() -> None:
@@ -235,13 +151,6 @@ def write_draws(tree: xr.DataTree, path: Path) -> None:
     """Write draws as a zarr folder, for ArviZ."""
     # Format 2 has consolidated metadata; of format 3's the readers still warn.
     tree.to_zarr(path, zarr_format=2)
-
-
-def write_summary(folder: Path, lines: list[str]) -> str:
-    """Write summary.txt; returns its text."""
-    text = "\n".join(lines)
-    (folder / "summary.txt").write_text(text + "\n")
-    return text
 
 
 def paragraph(text: str, indent: str = "") -> list[str]:

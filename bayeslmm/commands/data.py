@@ -1,0 +1,204 @@
+"""What a command works on, as its options name it, and the folder of results that it leaves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bayeslmm.bases.basis import Basis, load_eigenbasis
+from bayeslmm.commands.shared import genotype_files, kernel_files, read_kernel, selected
+from bayeslmm.errors import InputError
+from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
+from bayeslmm.inputs.phenotypes import design_from_formula, read_phenotypes, without_pcs
+from bayeslmm.relatedness.dense import GRM, Relatedness
+from bayeslmm.relatedness.dense import grm as make_grm
+from bayeslmm.runs.checkpoints import Checkpoint
+from bayeslmm.runs.progress import blas_threads
+from bayeslmm.runs.results import (
+    PROVENANCE,
+    Clock,
+    result_folder,
+    trait_names,
+    write_provenance,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Genotypes or a kernel, phenotypes, formulas, and which variants and samples count.
+
+    Attributes
+    ----------
+    genotypes : str or None
+        BFILE: the genotypes, whose relatedness is made unless `grm` or `basis` is named.
+    grm, basis : str or Path or None
+        Relatedness that was made before.
+    pheno, id : Path, str or None
+        The table of phenotypes, and its column of sample ids.
+    formulas : list of str
+        One for each trait.
+    scale, maf, max_missing : str or float or None
+        How a relatedness matrix is made of the genotypes, and of which variants.
+    missing : str
+        What a sample without a covariate is: an error, or dropped.
+    """
+
+    genotypes: str | None
+    pheno: Path
+    formulas: list[str]
+    id: str | None = None
+    grm: str | None = None
+    basis: Path | None = None
+    scale: str | None = None
+    maf: float | None = None
+    max_missing: float | None = None
+    missing: str = "error"
+
+    @classmethod
+    def of(cls, parameters: dict[str, Any]) -> Data:
+        """The data of earlier results, from the parameters of their provenance."""
+        given = {field.name: parameters[field.name] for field in fields(cls)}
+        for name in ("pheno", "basis"):
+            given[name] = None if given[name] is None else Path(given[name])
+        return cls(**given)
+
+    @property
+    def names(self) -> list[str]:
+        """A name for each trait that can be part of a file's."""
+        return trait_names(self.formulas)
+
+    @property
+    def formula(self) -> str:
+        """The formula of a command that takes one trait."""
+        if len(self.formulas) != 1:
+            raise InputError(f"{len(self.formulas)} times --formula: this command takes one trait.")
+        return self.formulas[0]
+
+    def traits(self) -> Iterator[tuple[str, str]]:
+        """The name and the formula of each trait."""
+        return zip(self.names, self.formulas, strict=True)
+
+    def require_one_source(self) -> None:
+        """Raise an `InputError` unless relatedness comes from exactly one place."""
+        given = [s for s in (self.genotypes, self.grm, self.basis) if s is not None]
+        if len(given) != 1:
+            raise InputError(
+                f"{len(given)} sources of relatedness were named, one is needed: genotypes "
+                "(BFILE), or --grm, or --basis."
+            )
+        filters = (self.scale, self.maf, self.max_missing)
+        if self.genotypes is None and any(option is not None for option in filters):
+            raise InputError(
+                "--scale, --maf and --max-missing make a relatedness matrix from genotypes "
+                "(BFILE); --grm and --basis are taken as they are."
+            )
+
+    def table(self) -> pd.DataFrame:
+        """The table of phenotypes."""
+        return read_phenotypes(self.pheno, id=self.id)
+
+    def cohort(self) -> Genotypes:
+        """The genotypes of all variants and samples."""
+        assert self.genotypes is not None
+        return read_genotypes(self.genotypes)
+
+    def selected(self, genotypes: Genotypes, **names: Any) -> Genotypes:
+        """Variants that are common and complete enough; `names` as `shared.selected` has them."""
+        return selected(genotypes, self.maf, self.max_missing, **names)
+
+    def kernel(
+        self, table: pd.DataFrame, clock: Clock, kept: Checkpoint | None = None
+    ) -> Relatedness | Basis:
+        """The kernel from where the options say; formulas are checked before it is made."""
+        kernel: Relatedness | Basis
+        if self.basis is not None:
+            kernel = load_eigenbasis(self.basis)
+        elif self.grm is not None:
+            kernel = read_kernel(self.grm)
+        else:
+            genotypes = self.cohort()
+            for formula in self.formulas:
+                self.require_samples(formula, table, genotypes)
+            kernel = make_grm(
+                self.selected(genotypes),
+                scale=self.scale or "standardized",  # type: ignore[arg-type]
+                kept=kept,
+            )
+        if kept is not None and isinstance(kernel, GRM):
+            kernel = replace(kernel, cache_folder=kept.path("bases"))
+        clock(repr(kernel))
+        return kernel
+
+    def require_samples(self, formula: str, table: pd.DataFrame, genotypes: Genotypes) -> None:
+        """Raise an `InputError` where the formula, the table and the genotypes do not meet."""
+        samples = genotypes.samples.index
+        design_from_formula(without_pcs(formula), table, samples, missing=self.missing)
+
+    def parameters(self) -> dict[str, Any]:
+        """All of it, as provenance keeps it; see `of`."""
+        given = asdict(self) | {"pheno": str(self.pheno), "folder": os.getcwd()}
+        return given | {"basis": None if self.basis is None else str(self.basis)}
+
+    def files(self) -> list[str]:
+        """The files that were named; a basis' description holds the others' checksums."""
+        genotypes = [] if self.genotypes is None else genotype_files(self.genotypes)
+        return [str(self.pheno), *genotypes, *kernel_files(self.grm, self.basis)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command at work: its data, the folder that it fills, and its clock."""
+
+    data: Data
+    folder: Path
+    clock: Clock
+
+    def finish(
+        self,
+        analysis: str,
+        lines: Iterable[str],
+        *,
+        inputs: Iterable[str | os.PathLike[str]] = (),
+        about: dict[str, Any] | None = None,
+        **parameters: Any,
+    ) -> str:
+        """Write summary.txt and provenance.json; returns the summary.
+
+        Parameters
+        ----------
+        analysis : str
+            Name of the command.
+        lines : iterable of str
+            The summary.
+        inputs : iterable of path-like
+            Files that were read beside those of the data.
+        about : dict, optional
+            Further entries of the provenance.
+        **parameters
+            What the command was told beside its data.
+        """
+        summary = "\n".join(lines).rstrip()
+        (self.folder / "summary.txt").write_text(f"{summary}\n", encoding="utf-8")
+        write_provenance(
+            self.folder / PROVENANCE,
+            [*self.data.files(), *inputs],
+            {"analysis": analysis, **self.data.parameters(), **parameters},
+            **(about or {}),
+            seconds=self.clock.seconds,
+        )
+        return summary
+
+
+@contextmanager
+def run(data: Data, out: Path, *, overwrite: bool, threads: int | None) -> Iterator[Run]:
+    """Yield a run, whose folder is moved to `out` when all went well."""
+    clock = Clock()
+    with result_folder(out, overwrite=overwrite) as folder, blas_threads(threads):
+        yield Run(data, folder, clock)
+    clock(f"written to {out}")

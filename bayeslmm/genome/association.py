@@ -31,6 +31,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.bases.basis import Basis, dense_vectors
+from bayeslmm.bases.block import BlockBasis
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genome import bayes_factors, pairs
 from bayeslmm.genome.bayes_factors import LOG_RANGE as _LOG_RANGE
@@ -792,6 +793,12 @@ def tabulations(
                 _tester(Scanner(models[name], chosen, kind, prior), models[name], second)
                 for name in group
             ]
+            if isinstance(first.basis, BlockBasis) and second is None and len(group) == 1:
+                from bayeslmm.genome import families
+
+                scanners = [families.FamilyScanner(first, chosen, kind, prior)]
+                if block_size is None:
+                    run = replace(run, block_size=families.variants_in_block(len(first.y)))
             if elsewhere is not None:
                 first_one = scanners[0]  # whose rotation the others share
                 (first_one if isinstance(first_one, Scanner) else first_one.one).rotate_on(
@@ -1016,7 +1023,7 @@ class Run:
     ) -> Iterator[tuple[CenteredBlock, list[dict[str, np.ndarray]]]]:
         """Blocks of variants without their dosages, and every scanner's columns of them."""
         basis = scanners[0].basis
-        if basis is not None:
+        if basis is not None and not hasattr(scanners[0], "read"):
             basis.prepare(self.dtype)
 
         def work(span: tuple[int, int]) -> tuple[CenteredBlock, list[dict[str, np.ndarray]]]:
@@ -1034,9 +1041,11 @@ class Run:
     def _prepared(
         self, span: tuple[int, int], scanner: Scanner | PairScanner | CaseScanner
     ) -> tuple[CenteredBlock, Any]:
+        if (read := getattr(scanner, "read", None)) is not None:
+            return read(self.genotypes, span, self.coding)
         block = recode(self.genotypes.centered_block(*span, dtype=self.dtype), self.coding)
         prepared = scanner.prepare(block)
-        block = _without_dosages(block)
+        block = block.without_dosages()
         if self.kept is not None:
             self.kept[span] = block, prepared
         return block, prepared
@@ -1052,13 +1061,6 @@ def _calls(log10_bf: np.ndarray, prior_odds: float) -> dict[str, np.ndarray]:
     bfdr = np.empty_like(ppa)
     bfdr[order] = false / np.arange(1, len(ppa) + 1)
     return {"ppa": ppa, "bfdr": bfdr}
-
-
-def _without_dosages(block: CenteredBlock) -> CenteredBlock:
-    empty = np.empty((0, 0), dtype=block.x.dtype)
-    return CenteredBlock(
-        block.start, block.stop, empty, block.eaf, block.n_missing, block.sum_sq, None
-    )
 
 
 def variant_table(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genome.loci import parse_region
 from bayeslmm.inputs.genotype_files import locate
+from bayeslmm.inputs.sample_major import SampleMajor, counts, padded
 from bayeslmm.inputs.sources import MISSING, ArraySource, Source, as_float, sample_table
 from bayeslmm.runs.progress import map_ahead, track
 
@@ -51,6 +52,10 @@ class CenteredBlock:
     n_missing: np.ndarray
     sum_sq: np.ndarray
     missing: np.ndarray | None
+
+    def without_dosages(self) -> CenteredBlock:
+        """What is told of the variants, without what takes memory."""
+        return replace(self, x=np.empty((0, 0), dtype=self.x.dtype), missing=None)
 
 
 class Genotypes:
@@ -456,6 +461,43 @@ class Genotypes:
             sum_sq[i:j] = np.einsum("ij,ij->i", piece, piece)
         sum_sq[sum_sq < 1e-10 * n] = 0
         return CenteredBlock(start, stop, x, mean / 2, n_missing, sum_sq, missing)
+
+    def sample_major(
+        self, start: int, stop: int, dtype: np.dtype | type = np.float32
+    ) -> tuple[CenteredBlock, SampleMajor]:
+        """Variants `start` to `stop` with people in rows, as they are stored if that is in bytes.
+
+        Returns
+        -------
+        CenteredBlock
+            What is told of the variants, without dosages.
+        SampleMajor
+            Their dosages.
+        """
+        n, m = self.n_samples, stop - start
+        values = padded(n, m)
+        variants = self._rows[start:stop]
+        read = getattr(self._source, "read_sample_major", None)
+        counted = None if read is None else read(variants, self._columns, values[:, :m])
+        if counted is None:
+            raw = self._source.read(variants, self._columns)
+            if raw.dtype != np.int8:
+                block = self.centered_block(start, stop, dtype)
+                x = np.zeros(values.shape, dtype=dtype)
+                x[:, :m] = block.x.T
+                return block.without_dosages(), SampleMajor(x, None, False, m)
+            values[:, :m] = raw.T
+            counted = counts(values)
+        ones, twos, absent = (count[:m] for count in counted)
+        with np.errstate(invalid="ignore"):
+            mean = (ones + 2 * twos) / (n - absent)
+        sum_sq = np.where(n > absent, ones + 4 * twos - (n - absent) * mean**2, 0)
+        sum_sq[sum_sq < 1e-10 * n] = 0
+        nothing = np.empty((0, 0), dtype=dtype)
+        block = CenteredBlock(start, stop, nothing, mean / 2, absent, sum_sq, None)
+        taken_off = np.zeros(values.shape[1])
+        taken_off[:m] = np.nan_to_num(mean)
+        return block, SampleMajor(values, taken_off, bool(absent.any()), m)
 
     def qc(self) -> pd.DataFrame:
         """Per variant: n_missing, missing (share), eaf and maf among the samples."""

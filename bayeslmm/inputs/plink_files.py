@@ -146,6 +146,33 @@ class PgenSource(PerThread):
             block[block == MISSING] = np.nan
         return block if order is None else np.take(block, order, axis=1)
 
+    def read_sample_major(
+        self, variants: np.ndarray, samples: np.ndarray | None, out: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Calls of consecutive variants with people in rows, written to `out` (n, b).
+
+        Returns how many calls are 1, 2 and missing, each of shape (b,); None where it cannot.
+        """
+        rows = as_slice(variants)
+        if self._records is not None or not isinstance(rows, slice):
+            return None
+        if self._dosage is not None and self._dosage[rows].any():
+            return None
+        try:
+            reader, order = self._reader(samples)
+            direct = order is None and out.flags.c_contiguous
+            block = out if direct else np.empty(out.shape, dtype=np.int8)
+            reader.read_range(rows.start, rows.stop, block, sample_maj=True)
+            found = np.empty((len(variants), 4), dtype=np.uint32)
+            for row, count in zip(range(rows.start, rows.stop), found, strict=True):
+                reader.count(row, count)
+        except RuntimeError as error:
+            raise InputError(f"{self.path}: reading failed ({error}).") from error
+        if not direct:
+            out[:] = block if order is None else block[order]
+        _, ones, twos, absent = found.T.astype(np.int64)
+        return ones, twos, absent
+
     def _reader(self, samples: np.ndarray | None) -> tuple[Any, np.ndarray | None]:
         """The thread's own reader of some samples, and their order if it is not the file's."""
         import pgenlib

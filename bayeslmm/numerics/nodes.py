@@ -180,9 +180,11 @@ def stacked_weights(
     skip_intercept: bool,
     dtype: np.dtype,
     rough: slice | None = None,
+    error: float | None = None,
 ) -> StackedWeights:
     """Weights for the given nodes; the intercept is skipped where variants are centred on it.
 
+    Their relative error is `error`, by default what the precision calls for.
     Nodes in `rough` only say whether a maximum may be near: a relative error of 1e-4 will do.
     """
     ratio = np.exp(log_ratio)
@@ -198,10 +200,10 @@ def stacked_weights(
     if data.n < _SMALL:
         chosen, between = np.arange(G), np.eye(G)
     else:
-        error = np.full(G, _SKELETON_ERROR[dtype])
+        allowed = np.full(G, _SKELETON_ERROR[dtype] if error is None else error)
         if rough is not None:
-            error[rough] = _ROUGH_ERROR
-        chosen, between = skeleton(data.s, log_ratio, error)
+            allowed[rough] = _ROUGH_ERROR
+        chosen, between = skeleton(data.s, log_ratio, allowed)
     k, p = len(chosen), c - first
     w = 1 / (ratio[chosen] * data.s[:, None] + 1)
     weighted = [C, w * data.y[:, None], (w[:, :, None] * C[:, None, :]).reshape(data.n, k * p)]

@@ -1,16 +1,17 @@
 """Growth of the sparse path with the number of people: REML, posterior, scan, peak memory.
 
-    python tests/benchmarks/bench_sparse.py --n 50000 100000 200000 500000 --m 200
+    python tests/benchmarks/bench_sparse.py --n 50000 100000 200000 500000 --m 512 --folder DIR
+    python tests/benchmarks/bench_sparse.py --n 500000 --m 10000 --folder DIR --once
 
-Each cohort is simulated on disk, in families of up to 10, and analysed in a process of its own,
-so that the peak of its memory is its own. One thread. The scan's time per variant stands beside
-the time to read the same variants and to sum their dosages.
+Each cohort is simulated on disk, in families of up to 10 (once: what is in the folder is used
+again), and analysed in a process of its own, so that the peak of its memory is its own. The
+scan's time per variant stands beside the time to read the same variants and to sum their
+dosages, by as many threads. `--once` times one scan of all variants, from the model to the table.
 """
 
 import argparse
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import bayeslmm as bl
+from bayeslmm.runs.progress import map_ahead
 
 
 def peak() -> float:
@@ -27,7 +29,7 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def analyse(prefix: str) -> None:
+def analyse(prefix: str, threads: int, once: bool) -> None:
     """Times of one cohort, in seconds of wall clock and, in brackets, of the processor."""
     found = {}
 
@@ -46,16 +48,25 @@ def analyse(prefix: str) -> None:
     timed("posterior", lambda: lmm.h2_posterior())
 
     def read_and_sum():
-        return [
-            genotypes.dosage(*span, np.float32).sum(axis=1) for span in genotypes.block_ranges(32)
-        ]
+        def one(span):
+            return genotypes.dosage(*span, np.float32).sum(axis=1)
 
-    timed("read and sum", read_and_sum)
+        return list(map_ahead(one, genotypes.block_ranges(32), workers=threads))
+
+    for _ in range(1 if once else 2):  # the second finds the file in memory, as the scan does
+        timed("read and sum", read_and_sum)
+    if once:
+        timed("scan", lambda: lmm.scan(genotypes, threads=threads, progress=False))
+        for name, (wall, own) in found.items():
+            print(f"  {name:12} {wall:8.2f} s ({own:.2f})")
+        print(f"  ratio        {found['scan'][0] / found['read and sum'][0]:8.1f}")
+        print(f"  peak memory  {peak():8.2f} GB", flush=True)
+        return
     # The first scan makes what all share. The last is the one before plus as many variants again:
     # the null model's part cancels.
     half = genotypes.select(variants=np.arange(genotypes.n_variants) < genotypes.n_variants // 2)
     for name, source in (("first", half), ("half", half), ("whole", genotypes)):
-        timed(name, lambda source=source: lmm.scan(source, threads=1, progress=False))
+        timed(name, lambda source=source: lmm.scan(source, threads=threads, progress=False))
     m = genotypes.n_variants
     per = [
         [1e3 * a / m for a in found["read and sum"]],
@@ -73,21 +84,25 @@ def main() -> None:
     """Simulate and analyse each size."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--n", type=int, nargs="+", default=[50_000, 100_000])
-    parser.add_argument("--m", type=int, default=200)
+    parser.add_argument("--m", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--once", action="store_true")
+    parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--cohort", help="analyse this one only (used by the program itself)")
     options = parser.parse_args()
     if options.cohort:
         with threadpool_limits(1):
-            analyse(options.cohort)
+            analyse(options.cohort, options.threads, options.once)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        for n in options.n:
-            prefix = Path(folder) / f"n{n}"
+    for n in options.n:
+        prefix = options.folder / f"n{n}m{options.m}"
+        if not prefix.with_suffix(".bed").exists():
+            options.folder.mkdir(parents=True, exist_ok=True)
             bl.simulate_cohort(prefix, n, options.m, families=10, seed=1)
-            print(f"n = {n:,}, {options.m} variants", flush=True)
-            subprocess.run([sys.executable, __file__, "--cohort", str(prefix)], check=True)
-            for path in Path(folder).glob(f"n{n}.*"):
-                path.unlink()
+        print(f"n = {n:,}, {options.m} variants", flush=True)
+        command = [sys.executable, __file__, "--cohort", str(prefix), "--folder", options.folder]
+        command += ["--threads", str(options.threads), *(["--once"] if options.once else [])]
+        subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

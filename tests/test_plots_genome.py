@@ -51,6 +51,12 @@ def test_regional_shows_the_neighbours_by_ld(hits, some):
     for k in range(5):
         assert len(points(ax, f"ld-{k}")) == np.count_nonzero(classes == k)
     assert points(ax, "lead")[0, 1] == hits.neg_log10_p.max()
+    # Significance is that of the whole table, not of the region, and always in sight.
+    line = points(ax, "line")[0, 1]
+    assert line == pytest.approx(-np.log10(0.05 / hits.neg_log10_p.notna().sum()))
+    assert ax.get_ylim()[1] > line
+    weak = plots.regional(hits, some, threshold=1e-90, ax=axes())
+    assert weak.get_ylim()[1] > 90
 
 
 def test_ld_classes_are_told_apart_in_grey():
@@ -79,6 +85,17 @@ def test_miami_draws_both_scans(mice, hits, some):
     assert up[:, 1].max() == hits.neg_log10_p.max()
     assert -down[:, 1].min() == other.neg_log10_p.max()
     assert len(up) == hits.neg_log10_p.notna().sum()
+    # The strongest loci of both have names, inside the axes and apart.
+    best = hits.id[hits.neg_log10_p.idxmax()], other.id[other.neg_log10_p.idxmax()]
+    names = {text.get_text(): text for text in ax.texts}
+    assert set(best) <= set(names)
+    ax.figure.canvas.draw()
+    frame = ax.get_window_extent()
+    boxes = [names[name].get_window_extent() for name in names if name in set(hits.id)]
+    assert all(frame.y0 <= box.y0 and box.y1 <= frame.y1 for box in boxes)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    plain = plots.miami(hits, other, label_top=0, ax=axes())
+    assert not {text.get_text() for text in plain.texts} & set(hits.id)
     with pytest.raises(bl.InputError, match="different chromosomes: 16 is in one only"):
         plots.miami(hits, other[other.chrom == "17"], ax=axes())
 

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import Bbox
 
 from bayeslmm.errors import InputError
-from bayeslmm.genome.loci import neg_log10_p, placed_positions, require_columns
+from bayeslmm.genome.loci import find_loci, neg_log10_p, placed_positions, require_columns
 from bayeslmm.plots.drawing import (
     ACCENT,
     DARK,
@@ -88,6 +89,7 @@ def regional(
     flank: float = 2e6,
     found: FineMap | None = None,
     p: str | None = None,
+    threshold: float | None = None,
     ax: Axes | None = None,
     title: str | None = None,
 ) -> Axes:
@@ -107,6 +109,8 @@ def regional(
         Variants of its credible sets get a ring, with a colour for each set.
     p : str, optional
         Column with p-values; by default neg_log10_p.
+    threshold : float, optional
+        p-value of the significance line; by default Bonferroni's, of all variants of the table.
     ax : Axes, optional
         Where to draw; by default on a new figure.
     title : str, optional
@@ -185,7 +189,9 @@ def regional(
     )
     note = annotate(ax, lead, (x[at], y[at]), (0, 7), ha="center", zorder=6)
     note.set(fontsize=8.5, color=INK, path_effects=halo())
-    ax.set_ylim(0, 1.13 * float(np.nanmax(y)))
+    line, _ = significance_line(threshold, int(np.isfinite(neg_log10_p(hits, p)).sum()))
+    ax.axhline(line, color=ACCENT, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1, gid="line")
+    ax.set_ylim(0, max(1.13 * float(np.nanmax(y)), 1.05 * line))
     ax.set_ylabel(LOG_P)
     ax.set_xlabel(f"Position on chromosome {region['chrom'].iloc[0]} (Mb)")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g}"))
@@ -243,6 +249,8 @@ def miami(
     names: tuple[str, str] = ("", ""),
     p: str | None = None,
     threshold: float | None = None,
+    label_top: int = 3,
+    locus_gap: float = 5e6,
     ax: Axes | None = None,
     title: str = "",
 ) -> Axes:
@@ -258,6 +266,11 @@ def miami(
         Column with p-values; by default neg_log10_p.
     threshold : float, optional
         p-value of the significance lines; by default Bonferroni's for each.
+    label_top : int
+        How many of the significant loci of each, the strongest first, get the name of their
+        best variant; a name that would cover another one is left out.
+    locus_gap : float
+        Base pairs; significant variants closer than this share a locus and a name.
     ax : Axes, optional
         Where to draw; by default on a new figure.
     title : str
@@ -294,6 +307,7 @@ def miami(
     x_all, centers, widths, single = genome_axis(place, codes, len(labels))
     ax = axes_for(ax, "miami")
     parts = np.split(np.arange(len(both)), [len(upper)])
+    leads: list[tuple[float, float, str]] = []
     for hits, rows, sign, name in zip((upper, lower), parts, (1, -1), names, strict=True):
         y, x, code = neg_log10_p(hits, p), x_all[rows], codes[rows]
         tested = np.isfinite(y)
@@ -325,8 +339,12 @@ def miami(
             xycoords="axes fraction",
         )
         note.set(fontsize=9.5, color=colors[0], path_effects=halo())
+        loci = find_loci(hits, 10.0**-line, p=p, gap=locus_gap).head(max(label_top, 0))
+        leads += [(x[row], sign * y[row], str(hits["id"].iloc[row])) for row in loci["row"]]
     top = np.nanmax(neg_log10_p(upper, p)), np.nanmax(neg_log10_p(lower, p))
-    ax.set_ylim(-1.12 * top[1], 1.12 * top[0])
+    # Room for a name beyond the strongest variant of either scan.
+    room = 0.07 * (top[0] + top[1])
+    ax.set_ylim(-1.04 * top[1] - room, 1.04 * top[0] + room)
     ax.axhline(0, color=FAINT, linewidth=0.8)
     margin = 0.012 * (np.ptp(x_all) or 1.0)
     ax.set_xlim(x_all.min() - margin, x_all.max() + margin)
@@ -341,7 +359,35 @@ def miami(
     else:
         ax.set_xlabel("Chromosome")
         chromosome_ticks(ax, [str(label) for label in labels], centers, widths)
+    _name_leads(ax, leads)
     return ax
+
+
+def _name_leads(ax: Axes, leads: list[tuple[float, float, str]]) -> None:
+    """Best variants of loci stand out, with their names where these cover no other name."""
+    for x, y, _ in leads:
+        ax.plot(
+            x,
+            y,
+            linestyle="none",
+            marker="o",
+            markersize=5,
+            markerfacecolor=ACCENT,
+            markeredgecolor="white",
+            markeredgewidth=0.7,
+            zorder=5,
+            gid="lead",
+        )
+    taken: list[Bbox] = []
+    for x, y, name in leads:
+        note = annotate(ax, name, (x, y), (0, 5 if y > 0 else -5), ha="center")
+        note.set_verticalalignment("bottom" if y > 0 else "top")
+        note.set(fontsize=8.5, color=INK, path_effects=halo())
+        box = note.get_window_extent()
+        if any(box.overlaps(other) for other in taken):
+            note.remove()
+        else:
+            taken.append(box)
 
 
 def relatedness(

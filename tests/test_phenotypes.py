@@ -366,7 +366,7 @@ def edited(**changes):
         ("y ~ age", lambda d: d.set_axis([np.nan, *d.index[1:]]), r"has 1 rows without id"),
         ("y ~ age", lambda d: d.set_axis([f"m{i}" for i in range(12)]),
          r"No sample of the phenotype table \(12, such as 'm0', 'm1'\) is among the kernel's "
-         r"\(12, such as 's00', 's01'\)\. Ids must agree: FID_IID against IID, perhaps\?"),
+         r"\(12, such as 's00', 's01'\)\. Ids must agree: is another column meant, or"),
     ],
 )  # fmt: skip
 def test_designs_that_cannot_be(data, formula, edit, message):
@@ -503,3 +503,28 @@ def test_new_samples_that_the_formula_does_not_fit(data):
         design.covariates_of(data.iloc[:2].assign(sex=["F", "unknown"]))
     with pytest.raises(InputError, match=r"Covariate 'log\(age\)' of sample 's01' is not finite"):
         design.covariates_of(data.iloc[:2].assign(age=[1, 0]))
+
+
+@pytest.mark.parametrize(
+    ("content", "formula", "said"),
+    [
+        ("i1,1.5,2\ni2,0.5,1\n", "y ~ sex", r"looks like data \('1\.5', '2'\): is the header miss"),
+        (
+            "f,i1,2\nf,i2,3\nf,i3,4\n",
+            "y ~ 1",
+            r"column 'f'.*looks like data \('2'\): is the header",
+        ),
+        ("id,Hight\ni1,1\ni2,2\n", "height ~ 1", r"no column 'height'.*Did you mean 'Hight'\?"),
+        ("id,y\nI1,1\nI2,2\n", "y ~ 1", "2 agree if upper and lower case are not told apart"),
+        ("id,y\nf_i1,1\nf_i2,2\n", "y ~ 1", "2 agree if only what follows the last '_' counts"),
+        ("id,y\nmouse-1,1\nmouse-2,2\n", "y ~ 1", "2 agree if only their digits count"),
+        ("id,y\na,1\nb,2\n", "y ~ 1", "are these files of different samples"),
+        ("id;y\ni1;1,5\ni2;0,5\n", "y ~ 1", r"Write numbers with a point, as 1\.5\."),
+    ],
+)
+def test_messages_say_what_may_be_meant(content, formula, said, tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(content)
+    kernel = pd.DataFrame(np.eye(3), ["i1", "i2", "i3"], ["i1", "i2", "i3"])
+    with pytest.raises(InputError, match=f"(?s){said}"):
+        bl.LMM(formula, bl.read_phenotypes(path), kernel)

@@ -65,7 +65,13 @@ def locate(
     prefix = _stem(main)
     name = Path(prefix).name
     if found == "bed":
-        files = [main, *(existing(f"{prefix}{ending}") for ending in (".bim", ".fam"))]
+        files = [main, *(Path(f"{prefix}{ending}") for ending in (".bim", ".fam"))]
+        for part in files[1:]:
+            if not part.is_file():
+                raise InputError(
+                    f"{part}: no such file. A PLINK data set is three files beside each other: "
+                    f"{name}.bed, {name}.bim (variants) and {name}.fam (samples)."
+                )
     elif found == "pgen":
         pvar = _one_of(main, prefix, (".pvar", ".pvar.zst", ".bim"), "variants")
         psam = _one_of(main, prefix, (".psam", ".fam"), "samples")

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError, listing
+from bayeslmm.inputs import hints
 from bayeslmm.inputs.case_control import coded_words
 from bayeslmm.runs.files import existing
 
@@ -186,14 +187,22 @@ def _read_text(path: Path) -> pd.DataFrame:
                 for number, row in enumerate(rows, start=1)
                 if any(row)
             }
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: not a table with a header line ({error}). Save it as text in UTF-8, with "
+            "tabs or commas between its columns; a spreadsheet, too."
+        ) from error
+    except (OSError, EOFError, csv.Error, zlib.error) as error:
         raise InputError(f"{path}: not a table with a header line ({error}).") from error
     if len(lines) < 2:
         raise InputError(f"{path}: the table has {'a header but no rows' if lines else 'no line'}.")
     header = lines.pop(min(lines))
     twice = {name for name in header if header.count(name) > 1}
     if twice:
-        raise InputError(f"{path}: columns of the same name: {listing(sorted(twice))}.")
+        raise InputError(
+            f"{path}: columns of the same name: {listing(sorted(twice))}."
+            f"{hints.missing_header(header)}"
+        )
     for number, row in lines.items():
         if len(row) != len(header):
             raise InputError(
@@ -241,7 +250,8 @@ def _index_by_id(table: pd.DataFrame, id: str, path: Path, *, repeated: bool) ->
     if twice.any() and not repeated:
         raise InputError(
             f"{_place(ids, path, twice)}: sample '{ids.iloc[np.argmax(twice)]}' comes twice. "
-            "One row per sample is expected."
+            f"One row per sample is expected. Ids are those of column '{id}': --id (id=) names "
+            f"another.{hints.missing_header(table.columns)}"
         )
     keep = [column for column in table if column != id or column == "IID"]
     return table[keep].set_index(pd.Index(ids, name="id"))
@@ -348,6 +358,7 @@ def design_from_formula(
         raise InputError(
             f"Formula '{formula}': no column {listing(absent)}. "
             f"Columns: {listing(data.columns, limit=20)}."
+            f"{hints.similar(absent, data.columns) or hints.missing_header(data.columns)}"
         )
     levels = None
     if used_left == [str(left[0])] and (coded := coded_words(data[used_left[0]])) is not None:
@@ -560,6 +571,7 @@ def _refuse_text(column: pd.Series, name: str) -> None:
     raise InputError(
         f"Phenotype '{name}' is not numeric{example}. Expected numbers, or for cases and controls "
         "words that say which is which: case and control, affected and unaffected, yes and no."
+        + (hints.decimal_comma(str(text.iloc[0])) if len(text) else "")
     )
 
 
@@ -606,7 +618,7 @@ def _nobody_left(
         raise InputError(
             f"No sample of the phenotype table ({len(data_ids):,}, such as "
             f"{listing(data_ids[:2])}) is among the kernel's ({len(kernel_ids):,}, such as "
-            f"{listing(kernel_ids[:2])}). Ids must agree: FID_IID against IID, perhaps?"
+            f"{listing(kernel_ids[:2])}). {hints.ids_agree(data_ids, kernel_ids)}"
         )
     counts = account.reason.value_counts()
     raise InputError(

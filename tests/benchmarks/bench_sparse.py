@@ -19,6 +19,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import bayeslmm as bl
+from bayeslmm.genome.association import Run
+from bayeslmm.genome.families import FamilyScanner, variants_in_block
 from bayeslmm.runs.progress import map_ahead
 
 
@@ -62,17 +64,14 @@ def analyse(prefix: str, threads: int, once: bool) -> None:
         print(f"  ratio        {found['scan'][0] / found['read and sum'][0]:8.1f}")
         print(f"  peak memory  {peak():8.2f} GB", flush=True)
         return
-    # The first scan makes what all share. The last is the one before plus as many variants again:
-    # the null model's part cancels.
-    half = genotypes.select(variants=np.arange(genotypes.n_variants) < genotypes.n_variants // 2)
-    for name, source in (("first", half), ("half", half), ("whole", genotypes)):
-        timed(name, lambda source=source: lmm.scan(source, threads=threads, progress=False))
+    tests, kind = ("wald", "bayes"), np.dtype("float32")
+    scanner = timed("null model", lambda: FamilyScanner(lmm, tests, kind))
+    run = Run(genotypes, kind, threads, variants_in_block(len(lmm.y)), progress=False)
+    for _ in range(2):
+        timed("scan", lambda: run.all_variants([scanner]))
     m = genotypes.n_variants
-    per = [
-        [1e3 * a / m for a in found["read and sum"]],
-        [1e3 * (a - b) / (m - m // 2) for a, b in zip(found["whole"], found["half"], strict=True)],
-    ]
-    for name in ("sparse GRM", "basis", "REML", "posterior"):
+    per = [[1e3 * spent / m for spent in found[name]] for name in ("read and sum", "scan")]
+    for name in ("sparse GRM", "basis", "REML", "posterior", "null model"):
         print(f"  {name:12} {found[name][0]:8.2f} s ({found[name][1]:.2f})")
     for name, (wall, own) in zip(("read and sum", "scan"), per, strict=True):
         print(f"  {name:12} {wall:8.3f} ms per variant ({own:.3f})")

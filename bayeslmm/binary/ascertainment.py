@@ -37,8 +37,8 @@ class Pcgc:
     ----------
     h2, se : float
         Of the liability in the population, covariates aside, on the scale of `LMM`'s h2 (K over
-        its mean diagonal); the standard error is a jackknife's. The estimate is a moment's: it
-        may lie outside (0, 1).
+        its mean diagonal); the standard error is that of dependent pairs. The estimate is a
+        moment's: it may lie outside (0, 1).
     low, high : float
         h2 -+ a normal quantile times se.
     prob : float
@@ -48,7 +48,7 @@ class Pcgc:
     prevalence : float
         Share of cases in the population, as given.
     groups : int
-        What the jackknife left out one at a time: samples, or groups of them.
+        What is independent: samples, or groups of them.
     """
 
     h2: float
@@ -81,9 +81,9 @@ def pcgc(model: LMM, prevalence: float, *, groups: Any = None, prob: float = 0.9
     prevalence : float
         Share of cases in the population, in (0, 1).
     groups : Series, or array (n,), optional
-        Families: labels by sample id, or in the order of the model's samples. The jackknife
-        leaves out one at a time. Relatives left out one by one would make the standard error
-        too small.
+        Families: labels by sample id, or in the order of the model's samples. Errors of pairs
+        are dependent where they share a group, by default a sample. Relatives taken for
+        independent would make the standard error too small.
     prob : float
         Probability of the interval.
 
@@ -101,6 +101,8 @@ def pcgc(model: LMM, prevalence: float, *, groups: Any = None, prob: float = 0.9
     ----------
     Golan D, Lander ES, Rosset S (2014). Measuring missing heritability: inferring the
     contribution of common variants. Proc Natl Acad Sci 111:E5272. doi:10.1073/pnas.1419064111
+    Aronow PM, Samii C, Assenova VA (2015). Cluster-robust variance estimation for dyadic
+    data. Polit Anal 23:564. doi:10.1093/pan/mpv018
 
     Examples
     --------
@@ -132,16 +134,16 @@ def pcgc(model: LMM, prevalence: float, *, groups: Any = None, prob: float = 0.9
     z = (y - P) / np.sqrt(P * (1 - P))
     matrix = grm.subset(model.ids).matrix
     labels = np.arange(n) if groups is None else group_codes(groups, model.ids)
-    top, bottom = _sums(np.asarray(matrix), scaled, z, labels)
-    kappa = float(np.diagonal(matrix).mean())
-    if not bottom[0] > 0:
-        raise InputError("The kernel relates no two samples: PCGC has nothing to regress on.")
-    h2 = float(top[0] / bottom[0]) * kappa
-    without = (top[0] - top[1:]) / (bottom[0] - bottom[1:]) * kappa
-    count = len(without)
+    count = int(labels.max()) + 1
     if count < 10:
-        raise InputError(f"The jackknife has {count} groups; at least 10 are needed.")
-    se = float(np.sqrt((count - 1) / count * np.sum((without - without.mean()) ** 2)))
+        raise InputError(f"The standard error has {count} groups; at least 10 are needed.")
+    pairs = _Pairs(np.asarray(matrix), scaled, z)
+    top, bottom = pairs.sums()
+    if not bottom > 0:
+        raise InputError("The kernel relates no two samples: PCGC has nothing to regress on.")
+    kappa = float(np.diagonal(matrix).mean())
+    h2 = top / bottom * kappa
+    se = np.sqrt(pairs.variance(top / bottom, labels)) / bottom * kappa
     width = float(ndtri(0.5 + prob / 2)) * se
     return Pcgc(h2, se, h2 - width, h2 + width, prob, n, cases.n_cases, prevalence, count)
 
@@ -155,28 +157,55 @@ def _risks(model: LMM, y: np.ndarray) -> np.ndarray:
     return fit_null(y, model.C.to_numpy(), list(model.C.columns)).mu
 
 
-def _sums(
-    K: np.ndarray, c: np.ndarray, z: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Numerator and denominator of the regression over pairs: of all, then of each group's pairs.
+class _Pairs:
+    """The regression of z_i z_j on x_ij = K_ij c_i c_j over pairs of different people."""
 
-    A group's pairs are those of which at least one is a member.
-    """
-    n, m = len(z), int(labels.max()) + 1
-    of_row, within = np.zeros((2, n)), np.zeros((2, m))
-    step = max(1, _ROWS // n)
-    for start in range(0, n, step):
-        rows = slice(start, start + step)
-        x = K[rows] * np.multiply.outer(c[rows], c)
-        x[np.arange(len(x)), np.arange(start, start + len(x))] = 0
-        same = labels[rows, None] == labels
-        for k, product in enumerate((x * np.multiply.outer(z[rows], z), x * x)):
-            of_row[k, rows] = product.sum(axis=1)
-            own = np.where(same, product, 0).sum(axis=1)
-            np.add.at(within[k], labels[rows], own / 2)
-    of_group = np.array([np.bincount(labels, row, m) for row in of_row]) - within
-    top, bottom = np.concatenate([of_row.sum(axis=1, keepdims=True) / 2, of_group], axis=1)
-    return top, bottom
+    def __init__(self, K: np.ndarray, c: np.ndarray, z: np.ndarray) -> None:
+        self.K, self.c, self.z = K, c, z
+
+    def _rows(self, i: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """x_ij and z_i z_j of the rows i, shape (rows, n); x_ii = 0."""
+        x = self.K[i] * np.multiply.outer(self.c[i], self.c)
+        x[np.arange(len(i)), i] = 0
+        return x, np.multiply.outer(self.z[i], self.z)
+
+    def sums(self) -> tuple[float, float]:
+        """Sums of x z z and of x^2, the numerator and the denominator of the slope."""
+        n, top, bottom = len(self.z), 0.0, 0.0
+        step = max(1, _ROWS // n)
+        for start in range(0, n, step):
+            x, zz = self._rows(np.arange(start, min(start + step, n)))
+            top += float((x * zz).sum()) / 2
+            bottom += float((x * x).sum()) / 2
+        return top, bottom
+
+    def variance(self, slope: float, labels: np.ndarray) -> float:
+        """Variance of the numerator's error, for pairs that share a group (0, 1, ...).
+
+        The squared sums of the pairs of each group count a pair of two groups twice: its own
+        square is taken out once (Aronow, Samii & Assenova 2015). What is left estimates
+        something that is at least those squares, and is set to them where it is less.
+        """
+        order = np.argsort(labels, kind="stable")
+        starts = np.searchsorted(labels[order], np.arange(labels.max() + 1))
+        ends = np.append(starts[1:], len(order))
+        step = max(1, _ROWS // len(order))
+        shared = own = 0.0
+        first = 0
+        while first < len(starts):
+            last = max(first + 1, int(np.searchsorted(ends, starts[first] + step, side="right")))
+            x, zz = self._rows(order[starts[first] : ends[last - 1]])
+            x *= zz - slope * x
+            x = np.add.reduceat(x[:, order], starts, axis=1)
+            x = np.add.reduceat(x, starts[first:last] - starts[first], axis=0)
+            here = np.arange(last - first), np.arange(first, last)
+            x[here] /= 2  # both orders of a pair within a group
+            shared += float((x.sum(axis=1) ** 2).sum())
+            x[here] = 0
+            own += float((x * x).sum()) / 2
+            first = last
+        groups = len(starts)
+        return max(shared - own, own) * groups / (groups - 1)
 
 
 def group_codes(groups: Any, ids: pd.Index) -> np.ndarray:

@@ -599,9 +599,9 @@ class LiabilityLMM:
         tree : DataTree
             Draws of `sample`.
         prob : float
-            Of the intervals: highest density, for PCGC +- its jackknife standard error.
+            Of the intervals: highest density, for PCGC +- its standard error.
         groups : Series, array (n,), optional
-            Families, for the jackknife of PCGC.
+            Families, for the standard error of PCGC.
 
         Returns
         -------

@@ -62,7 +62,7 @@ def report_model(
     genotypes : Genotypes, optional
         For `PartitionedLMM` with a kernel for each chromosome: where their lengths come from.
     groups : Series or array (n,), optional
-        For `LiabilityLMM` with a prevalence: families, for the jackknife of PCGC.
+        For `LiabilityLMM` with a prevalence: families, for the standard error of PCGC.
     title : str, optional
         By default made of the phenotype's name.
     question : str
@@ -793,8 +793,7 @@ class _Liability(Draft):
             table(
                 shown[["estimate", "mean", "sd", "low", "high", "scale", "advised"]],
                 three,
-                caption="95% intervals: highest density; for PCGC ± 1.96 jackknife standard "
-                "errors.",
+                caption="95% intervals: highest density; for PCGC ± 1.96 standard errors.",
             ),
             heading("The posterior of h²"),
             figure(

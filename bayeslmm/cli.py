@@ -768,7 +768,7 @@ def liability(
     \b
     Writes to the folder --out:
       summary.txt              what was found; also printed
-      h2.tsv                   h2 on the observed and the liability scale, by each method
+      h2.tsv                   h2 of the liability by each method; the observed scale's number
       covariates.tsv           effects on the liability
       risk_TRAIT.tsv           each sample's risk with its interval
       h2_TRAIT.png             h2.tsv as a plot

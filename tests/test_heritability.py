@@ -104,7 +104,15 @@ def test_a_two_valued_phenotype_is_on_the_observed_scale():
     binary = model.with_phenotype(1.0 + (model.y > np.quantile(model.y, 0.7)))
     report = binary.h2_report()
     assert report.scale == "observed scale"
-    assert "(observed scale)" in str(report)
+    assert "h2 of y on the observed scale, no heritability, n =" in str(report)
+    for ax in (
+        bl.plots.h2(binary),
+        bl.plots.h2_report(report),
+        bl.plots.prior_table(report.priors),
+    ):
+        words = ax.get_title(loc="left") + ax.get_xlabel()
+        assert "observed scale" in words
+        assert "Heritability" not in words
     assert any("bl.liability_h2" in text for text in report.warnings)
     assert is_two_valued(binary.y)
     assert not is_two_valued(model.y)

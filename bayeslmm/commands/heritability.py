@@ -17,6 +17,7 @@ from bayeslmm.commands.shared import (
     write_draws,
 )
 from bayeslmm.errors import InputError
+from bayeslmm.model.heritability import is_two_valued
 from bayeslmm.model.lmm import LMM
 from bayeslmm.runs.results import (
     write_table,
@@ -115,10 +116,15 @@ def heritability_lines(models: dict[str, LMM]) -> list[str]:
     for name, model in models.items():
         fit, posterior = model.reml(), model.h2_posterior()
         low, high = posterior.hdi(0.95)
+        scale = ""
+        if is_two_valued(model.y):
+            scale = " on the observed scale, the numbers 0 and 1, which is no heritability"
         text = (
-            f"{name}: {percent(posterior.mean)}; with 95% probability it is between "
+            f"{name}: {percent(posterior.mean)}{scale}; with 95% probability it is between "
             f"{percent(low)} and {percent(high)}."
         )
+        if scale:
+            text += " For that of the liability: bayeslmm liability."
         if model.h2_prior.spike:
             zero = posterior.mass_at_0
             zero_text = "below 0.0001" if zero < 1e-4 else f"{zero:.4f}"

@@ -19,6 +19,7 @@ from bayeslmm.commands.shared import (
 from bayeslmm.errors import InputError
 from bayeslmm.inputs.genotypes import read_genotypes
 from bayeslmm.inputs.phenotypes import read_phenotypes, relabel
+from bayeslmm.model.heritability import is_two_valued
 from bayeslmm.model.lmm import LMM
 from bayeslmm.relatedness.dense import Relatedness
 from bayeslmm.runs.results import write_table
@@ -121,7 +122,8 @@ def _predicted_lines(model: LMM, predictions: pd.DataFrame, prob: float) -> list
     lines = [
         f"## Prediction of {name} for {len(predictions):,} samples",
         *paragraph(
-            f"From {len(model.y):,} samples with {model.formula}; heritability "
+            f"From {len(model.y):,} samples with {model.formula}; "
+            f"{'h2 on the observed scale' if is_two_valued(model.y) else 'heritability'} "
             f"{percent(posterior.mean)} ({percent(low)} to {percent(high)})."
         ),
         *paragraph(

@@ -26,6 +26,7 @@ from bayeslmm.errors import InputError
 from bayeslmm.genome.loci import lead_variants
 from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.model import tables
+from bayeslmm.model.heritability import h2_noun
 from bayeslmm.model.lmm import LMM
 from bayeslmm.runs.results import write_table
 
@@ -231,7 +232,7 @@ def _sampled_lines(
     lines = [
         f"## {name}: {chains * draws:,} draws from the posterior ({tree.attrs['sampler']})",
         *paragraph(
-            f"Heritability{beside}: {percent(h2.mean())}; with 95% probability it is between "
+            f"{h2_noun(model.y)}{beside}: {percent(h2.mean())}; with 95% probability it is between "
             f"{percent(low)} and {percent(high)}."
         ),
         *paragraph(

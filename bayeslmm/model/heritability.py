@@ -104,7 +104,8 @@ def prior_table(
             "log_marginal": density.log_integral,
         }
     table = pd.DataFrame(rows).T.rename_axis("prior")
-    table.attrs |= {"formula": model.formula, "prob": prob}
+    scale = "observed scale" if is_two_valued(model.y) else ""
+    table.attrs |= {"formula": model.formula, "prob": prob, "scale": scale}
     return table
 
 
@@ -138,6 +139,8 @@ class H2Report:
     ----------
     name : str
         The phenotype.
+    title : str
+        What its h2 is called: on the observed scale it is no heritability.
     n : int
         Samples.
     scale : str
@@ -161,6 +164,7 @@ class H2Report:
     """
 
     name: str
+    title: str
     n: int
     scale: str
     level: float
@@ -173,9 +177,8 @@ class H2Report:
     posterior: UnitDensity = field(repr=False)
 
     def __str__(self) -> str:
-        scale = f" ({self.scale})" if self.scale else ""
         lines = [
-            f"Heritability of {self.name}{scale}, n = {self.n:,}: posterior mean {self.mean:.3f}, "
+            f"{self.title}, n = {self.n:,}: posterior mean {self.mean:.3f}, "
             f"REML {self.estimate:.3f}",
             f"  {100 * self.level:g}% intervals",
         ]
@@ -200,11 +203,10 @@ class H2Report:
         )
 
     def _repr_html_(self) -> str:
-        scale = f" ({self.scale})" if self.scale else ""
         number = "{:.3f}".format
         labelled = self.intervals.rename(index=_LABELS)
         parts = [
-            f"<p><b>Heritability of {html.escape(self.name)}{scale}</b>, n = {self.n:,}: posterior "
+            f"<p><b>{html.escape(self.title)}</b>, n = {self.n:,}: posterior "
             f"mean {self.mean:.3f}, REML {self.estimate:.3f}</p>",
             labelled.to_html(float_format=number),
             "<p>Posterior under other priors</p>",
@@ -256,8 +258,10 @@ def h2_report(model: LMM, *, level: float = 0.95) -> H2Report:
     )
     table = prior_table(model, prob=level)
     binary = is_two_valued(model.y)
+    name = model.formula.split("~")[0].strip()
     return H2Report(
-        name=model.formula.split("~")[0].strip(),
+        name=name,
+        title=h2_called(name, model.y),
         n=len(model.y),
         scale="observed scale" if binary else "",
         level=level,
@@ -327,6 +331,26 @@ def _warnings(
 def is_two_valued(y: np.ndarray) -> bool:
     """Whether a phenotype has just two values, as case and control."""
     return len(np.unique(y[:1000])) <= 2 and len(np.unique(y)) == 2
+
+
+def h2_called(name: str, y: np.ndarray) -> str:
+    """What h2 of a phenotype is called: of the numbers 0 and 1 it is no heritability.
+
+    Examples
+    --------
+    >>> h2_called("height", np.arange(5.0))
+    'Heritability of height'
+    >>> h2_called("case", np.array([0.0, 1, 1]))
+    'h2 of case on the observed scale, no heritability'
+    """
+    if is_two_valued(y):
+        return f"h2 of {name} on the observed scale, no heritability"
+    return f"Heritability of {name}"
+
+
+def h2_noun(y: np.ndarray) -> str:
+    """The same without the phenotype's name: the beginning of a sentence."""
+    return "h2 on the observed scale, no heritability" if is_two_valued(y) else "Heritability"
 
 
 def liability_factor(prevalence: float, sample_prevalence: float) -> float:

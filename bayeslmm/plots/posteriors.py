@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bayeslmm.errors import InputError
+from bayeslmm.model.heritability import h2_called, is_two_valued
 from bayeslmm.model.tables import snp_effects
 from bayeslmm.plots.drawing import (
     ACCENT,
@@ -67,7 +68,7 @@ def h2(
     tree : DataTree, optional
         Draws of `LMM.sample`, to compare: their histogram is drawn over the density.
     title : str, optional
-        By default "Heritability of" the phenotype.
+        By default what the h2 of the phenotype is called.
 
     Returns
     -------
@@ -136,12 +137,13 @@ def h2(
     ax.set_xlim(left, right)
     ax.set_ylim(1.9 * whisker, 1.12 * height)
     ax.set_yticks([])
-    ax.set_xlabel("Heritability $h^2$: share of the variance that the genotypes explain")
+    called = "$h^2$ on the observed scale" if is_two_valued(model.y) else "Heritability $h^2$"
+    ax.set_xlabel(f"{called}: share of the variance that the genotypes explain")
     ax.set_ylabel("Probability density")
     clean(ax)
     ax.spines["left"].set_visible(False)
     name = model.formula.split("~")[0].strip()
-    ax.set_title(title or f"Heritability of {name}", loc="left", fontsize=11, color=INK)
+    ax.set_title(title or h2_called(name, model.y), loc="left", fontsize=11, color=INK)
     corner(ax, f"n = {fit.n:,}")
     on_left = posterior.mean > 0.5 * (left + right)
     ax.legend(
@@ -367,7 +369,8 @@ def prior_table(table: pd.DataFrame, *, ax: Axes | None = None, title: str | Non
     ax.set_yticks(at, names)
     ax.set_ylim(-len(names) + 0.4, 0.6)
     ax.set_xlim(*_window(table.low.min(), table.high.max()))
-    ax.set_xlabel(f"Heritability $h^2$: mean and {100 * table.attrs['prob']:g}% most probable")
+    called = "$h^2$ on the observed scale" if table.attrs.get("scale") else "Heritability $h^2$"
+    ax.set_xlabel(f"{called}: mean and {100 * table.attrs['prob']:g}% most probable")
     clean(ax)
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
@@ -385,7 +388,7 @@ def h2_report(report: H2Report, *, ax: Axes | None = None, title: str | None = N
     ax : Axes, optional
         Where to draw; by default on a new figure.
     title : str, optional
-        By default "Heritability of" the phenotype, with its scale.
+        By default what the h2 of the phenotype is called.
 
     Returns
     -------
@@ -427,14 +430,12 @@ def h2_report(report: H2Report, *, ax: Axes | None = None, title: str | None = N
     ax.set_yticks(at, labels)
     ax.set_ylim(at[-1] - 0.7, 4.5)
     ax.set_xlim(left, right)
-    ax.set_xlabel(f"Heritability $h^2$, with {100 * report.level:g}% intervals")
+    called = "$h^2$ on the observed scale" if report.scale else "Heritability $h^2$"
+    ax.set_xlabel(f"{called}, with {100 * report.level:g}% intervals")
     clean(ax)
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
-    scale_name = f" ({report.scale})" if report.scale else ""
-    ax.set_title(
-        title or f"Heritability of {report.name}{scale_name}", loc="left", fontsize=11, color=INK
-    )
+    ax.set_title(title or report.title, loc="left", fontsize=11, color=INK)
     corner(ax, f"n = {report.n:,}")
     return ax
 

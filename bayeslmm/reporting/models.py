@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError
+from bayeslmm.model.heritability import h2_noun
 from bayeslmm.model.tables import interval
 from bayeslmm.reporting import diagnostics, pages
 from bayeslmm.reporting.drafts import Draft, account, draw, histogram, in_numbers, listed, share
@@ -254,8 +255,9 @@ class _Parts(Draft):
                 "chi-squared distributions that holds at a boundary. An estimate of 0 has no SE.",
             ),
             paragraph(
-                f"Heritability, all genetic parts together: {h2.mean():.3f} ({low:.3f} to "
-                f"{high:.3f}); REML {fit.h2:.3f}. That all parts are 0 has p = {together.p:.2g}. "
+                f"{h2_noun(self.model.y)}, all genetic parts together: {h2.mean():.3f} "
+                f"({low:.3f} to {high:.3f}); REML {fit.h2:.3f}. That all parts are 0 has "
+                f"p = {together.p:.2g}. "
                 "Shares of parts in linkage disequilibrium go against each other: an interval "
                 "of one tells less than the interval of the sum."
             ),
@@ -786,7 +788,7 @@ class _Liability(Draft):
             figure(
                 partial(draw, plots.liability_scales, scales),
                 (7.6, 1.4 + 0.7 * len(scales)),
-                "Heritability on the observed scale and on that of the liability",
+                "The number on the observed scale, and the heritability of the liability",
                 "Only the scale of the liability says something about the trait rather than about "
                 "the sample.",
             ),

@@ -296,11 +296,12 @@ class _Report(Draft):
         from bayeslmm.plots.genome import variance_shares
 
         model, found = self.model, self.model.h2_report()
-        section = self.section("h2", f"Heritability of {self.name}", "Heritability")
+        section = self.section("h2", found.title, "h²" if found.scale else "Heritability")
         low, high = found.intervals.loc["posterior", ["low", "high"]]
+        numbers = ", taken as numbers: no heritability" if found.scale else ""
         self.answer.append(
-            f"The genome accounts for {share(found.mean)} of the variance of {self.name}; with "
-            f"probability 95% for {share(low)} to {share(high)}."
+            f"The genome accounts for {share(found.mean)} of the variance of {self.name}{numbers}; "
+            f"with probability 95% for {share(low)} to {share(high)}."
         )
         section.add(
             paragraph(
@@ -310,8 +311,7 @@ class _Report(Draft):
             figure(
                 partial(draw, plots.h2_report, found),
                 (7.6, 5.2),
-                f"Posterior density of the heritability of {self.name}, mean {found.mean:.2f}, and "
-                "its intervals",
+                f"Posterior density: {found.title}, mean {found.mean:.2f}, and its intervals",
                 "The posterior of h², three intervals, and intervals under other priors.",
             ),
         )
@@ -420,9 +420,9 @@ class _Report(Draft):
             "population as among the samples."
         )
         self.method(
-            f"The heritability on the observed scale was {posterior.mean:.3f} (posterior mean; 95% "
-            f"highest-density interval {low:.3f} to {high:.3f}, prior {model.h2_prior}), converted "
-            f"to the liability scale at a prevalence of {P:.3g}",
+            f"h2 on the observed scale, no heritability, was {posterior.mean:.3f} (posterior mean; "
+            f"95% highest-density interval {low:.3f} to {high:.3f}, prior {model.h2_prior}), "
+            f"converted to the liability scale at a prevalence of {P:.3g}",
             "posterior",
             "transform",
         )

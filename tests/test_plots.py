@@ -16,6 +16,7 @@ from bayeslmm.genome.loci import find_loci, lead_variants, placed_positions
 from bayeslmm.model.calibration import Calibration
 from bayeslmm.model.tables import interval, parameters, snp_effects
 from bayeslmm.plots import checks, drawing
+from bayeslmm.plots.posteriors import _h2_limits
 
 
 @pytest.fixture(autouse=True)
@@ -319,8 +320,8 @@ def test_h2_refuses(model):
 
 
 def test_a_needle_gets_a_narrower_axis():
-    assert plots._h2_limits(0.5, 0.03) == (0, 1)
-    low, high = plots._h2_limits(0.5, 0.001)
+    assert _h2_limits(0.5, 0.03) == (0, 1)
+    low, high = _h2_limits(0.5, 0.001)
     assert 0.48 < low < 0.495
     assert 0.505 < high < 0.52
 

@@ -56,6 +56,53 @@ def test_code_of_the_first_pages_runs(name, tmp_path, monkeypatch):
     assert names["lmm"].formula == "cd8 ~ sex"
 
 
+def command_line_cells(page):
+    """Cells of the columns headed "command line", in tables of three columns."""
+    for table in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
+        head, _, *rows = table.splitlines()
+        names = [cell.strip() for cell in head.strip("|").split("|")]
+        if "command line" in names:
+            for row in rows:
+                cells = re.split(r"(?<!\\)\|", row.strip("|"))
+                yield cells[names.index("command line")]
+
+
+def test_options_that_stand_for_other_programs_exist():
+    from typer.main import get_command
+
+    from bayeslmm import cli
+
+    options = {
+        name: {text for param in command.params for text in param.opts}
+        for name, command in get_command(cli.app).commands.items()
+    }
+    anywhere = set().union(*options.values())
+    seen = 0
+    for cell in command_line_cells((DOCS / "coming-from.md").read_text()):
+        for code in re.findall(r"`([^`]+)`", cell):
+            given = set(re.findall(r"(?<!\S)--[a-z][\w-]*", code))
+            named = re.match(r"(?:bayeslmm )?([a-z0-9]+)\b", code)
+            command = named[1] if named and named[1] in options else None
+            assert given <= (options[command] if command else anywhere), code
+            assert not code.startswith("bayeslmm ") or command, code
+            seen += len(given)
+    assert seen > 50
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_of_the_package_exist(page):
+    names = set(
+        re.findall(
+            r"\bbl\.((?:plots|priors|kernels|datasets|transforms)\.\w+|\w+)", page.read_text()
+        )
+    )
+    for name in names:
+        thing = bl
+        for part in name.split("."):
+            assert hasattr(thing, part), f"{page.name}: bl.{name}"
+            thing = getattr(thing, part)
+
+
 def test_every_module_is_in_the_architecture():
     text = (DOCS / "architecture.md").read_text()
     top = {path.stem for path in (ROOT / "bayeslmm").glob("[a-z]*.py")}

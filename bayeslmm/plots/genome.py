@@ -457,7 +457,7 @@ def relatedness(
     picture = ax.imshow(
         r, vmin=-0.5, vmax=1, cmap="cividis", extent=(0, n, n, 0), interpolation="nearest"
     )
-    if len(edges) <= 60:
+    if len(edges) <= 40:  # more lines hide what is between them
         for edge in edges:
             ax.axhline(edge, color="white", linewidth=0.4)
             ax.axvline(edge, color="white", linewidth=0.4)

@@ -10,6 +10,7 @@ import bayeslmm as bl
 from bayeslmm.errors import InputError
 from bayeslmm.genome import backgrounds
 from bayeslmm.inputs.genotypes import Genotypes
+from bayeslmm.numerics import likelihood
 
 pytestmark = pytest.mark.algebra
 EXACT = {"tests": ("wald", "lrt", "score", "p3d", "bayes"), "dtype": "float64"}
@@ -86,6 +87,102 @@ def test_between_nodes_equals_the_eigenbasis(monkeypatch, background, dtype):
     assert np.abs(fast.log10_bf - exact.log10_bf).max() < max(limit, 1e-5)
     assert np.abs((fast.post_mean - exact.post_mean) / exact.post_sd).max() < max(limit, 1e-5)
     assert np.abs(fast.lfsr - exact.lfsr).max() < 1e-4
+
+
+def unrelated(n=300, m=3000, seed=2):
+    """People who share little, two chromosomes, one variant with 10% of the variance."""
+    rng = np.random.default_rng(seed)
+    x = rng.binomial(2, rng.uniform(0.1, 0.9, m), size=(n, m)).astype(np.int8)
+    z = (x - x.mean(0)) / x.std(0)
+    y = np.sqrt(0.5 / m) * z @ rng.normal(size=m) + np.sqrt(0.5) * rng.normal(size=n)
+    y += 0.33 * z[:, 7]
+    variants = pd.DataFrame(
+        {"id": [f"v{j}" for j in range(m)], "chrom": np.repeat(["1", "2"], [200, m - 200])}
+    )
+    return Genotypes.from_array(x, variants=variants), y
+
+
+@pytest.mark.parametrize("make", [cohort, unrelated])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_powers_of_one_inverse_equal_the_eigenbasis(monkeypatch, make, dtype):
+    genotypes, y = make()
+    model = bl.LMM(y, np.linspace(0, 1, len(y))[:, None] ** 2, bl.grm(genotypes))
+    tested = genotypes.select(variants=(genotypes.variants.chrom == "1").to_numpy())
+    options = {"tests": ("wald", "lrt", "score", "p3d"), "background": "loco", "dtype": dtype}
+    made = []
+    power_weights = backgrounds._power_weights
+    monkeypatch.setattr(
+        backgrounds, "_power_weights", lambda *a, **k: made.append(1) or power_weights(*a, **k)
+    )
+    monkeypatch.setattr(backgrounds, "_SMALL", 0)
+    fast = model.scan(tested, **options)
+    assert made
+    monkeypatch.setattr(backgrounds, "_SMALL", 10**6)
+    exact = model.scan(tested, **options)
+    for column in ("p_wald", "p_lrt", "p_score", "p_p3d"):
+        apart = np.abs(np.log10(fast[column] / exact[column])).max()
+        assert apart < {"float64": 5e-6, "float32": 1e-3}[dtype], column
+    limit = {"float64": 1e-6, "float32": 3e-4}[dtype]
+    np.testing.assert_allclose(fast.se, exact.se, rtol=limit)
+    np.testing.assert_allclose(fast.beta, exact.beta, rtol=limit, atol=limit * exact.se.max())
+
+
+def test_a_maximum_of_the_likelihood_far_from_that_of_reml_is_found(monkeypatch):
+    """The full likelihood of few people and many variants is largest at a much larger h2."""
+    genotypes, y = unrelated(n=300, m=4000, seed=1)
+    model = bl.LMM(y, kernel=bl.grm(genotypes))
+    tested = genotypes.select(variants=(genotypes.variants.chrom == "1").to_numpy())
+    tables = []
+    for small in (0, 10**6):
+        monkeypatch.setattr(backgrounds, "_SMALL", small)
+        tables.append(model.scan(tested, ("lrt", "score"), background="loco", dtype="float64"))
+    at = [float(np.log(h) - np.log1p(-h)) for h in (maximum(model, tested, kind) for kind in KINDS)]
+    assert at[1] - at[0] > 2 * backgrounds._NARROW
+    for column in ("p_lrt", "p_score"):
+        apart = np.log10(tables[0][column] / tables[1][column])
+        # Next to p = 1 the last digits of a likelihood of hundreds are many times larger in p.
+        assert np.abs(apart).max() < 1e-4, column
+
+
+KINDS = (likelihood.restricted_loglik, likelihood.full_loglik)
+
+
+def maximum(model, tested, loglik):
+    """h2 of the model without the tested chromosome, up to e^1.5 times that of REML."""
+    chrom = model.grm.genotypes.variants.chrom.to_numpy()
+    rest = model.with_kernel(bl.grm(model.grm.genotypes.select(variants=chrom != "1")))
+    h2 = np.linspace(0.001, 0.999, 2000)
+    values = [fit(rest.rotated, h2) for fit in KINDS]
+    reml = h2[np.argmax(values[0])]
+    allowed = h2 / (1 - h2) <= np.exp(1.5) * reml / (1 - reml)
+    return h2[np.argmax(np.where(allowed, loglik(rest.rotated, h2), -np.inf))]
+
+
+def test_further_nodes_serve_a_strong_variant(monkeypatch, without_decomposition):
+    """Its optimum is beyond the first nodes, but nothing is decomposed."""
+    genotypes, y = cohort(n=200, m=80, h2=(0.1, 0.5), seed=3)
+    x = genotypes.centered_block(0, genotypes.n_variants, np.float64).x
+    y = y + 0.6 * x[7] / x[7].std()
+    model = bl.LMM(y, kernel=bl.grm(genotypes, dtype="float64"))
+    made = []
+    further = backgrounds.CholeskyScanner._search_widely
+
+    def counting(self, kind, x, limit):
+        made.append(len(x))
+        return further(self, kind, x, limit)
+
+    def refuse(self):
+        raise AssertionError("decomposed")
+
+    monkeypatch.setattr(backgrounds.CholeskyScanner, "_search_widely", counting)
+    monkeypatch.setattr(backgrounds.CholeskyScanner, "eigen", property(refuse))
+    options = {"tests": ("wald",), "background": "loco", "dtype": "float64"}
+    found = model.scan(genotypes, **options)
+    assert made
+    monkeypatch.undo()
+    monkeypatch.setattr(backgrounds, "_SMALL", 10**6)
+    exact = model.scan(genotypes, **options)
+    assert np.abs(np.log10(found.p_wald / exact.p_wald)).max() < 5e-6
 
 
 def test_a_strong_variant_is_tested_in_the_eigenbasis(monkeypatch, without_decomposition):
@@ -226,7 +323,8 @@ def test_loco_needs_no_decomposition(without_decomposition):
     model = bl.LMM(y, kernel=bl.grm(genotypes))
     found = model.scan(genotypes, "wald", background="loco")
     assert not model.has_basis
-    t, error = backgrounds.log_ratio_of(model)
+    null = backgrounds.null_of(model)
+    t, error = null.log_ratio, null.error
     fit = model.reml()
     assert 1 / (1 + np.exp(-t)) == pytest.approx(fit.h2, abs=1e-4)
     assert error * fit.h2 * (1 - fit.h2) == pytest.approx(fit.h2_se, rel=2e-3)

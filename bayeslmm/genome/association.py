@@ -908,7 +908,7 @@ def _by_chromosome(
     second: SecondTerm | None,
 ) -> tuple[list[Columns], list[dict[str, Any]]]:
     """Each chromosome against a background of its own: columns, and what the backgrounds were."""
-    from bayeslmm.genome.backgrounds import chromosome_kernels, log_ratio_of, scanner_of
+    from bayeslmm.genome.backgrounds import chromosome_kernels, null_of, scanner_of
 
     if not model.has_kernel:
         raise InputError(f"background='{background}' needs a kernel; this LMM has none.")
@@ -918,9 +918,9 @@ def _by_chromosome(
             "sparse one is of families, nearly the same whichever chromosome is left out: use "
             "background='all', or a dense matrix (bl.grm)."
         )
-    ratio, error = log_ratio_of(model)
+    null = null_of(model)
     # However it was found, the search of each chromosome begins at the same place.
-    ratio = round(ratio, 1)
+    ratio = round(null.log_ratio, 1)
     chroms = run.genotypes.variants.chrom.astype(str).to_numpy()
     parts: list[tuple[np.ndarray, Columns]] = []
     accounts = []
@@ -931,7 +931,7 @@ def _by_chromosome(
         total=total,
         show=run.progress,
     ):
-        one = scanner_of(kernel.model, tests, run.dtype, prior, kernel.start, error)
+        one = scanner_of(kernel.model, tests, run.dtype, prior, kernel.start, null, kernel.lacking)
         scanner = _tester(one, kernel.model, second)
         part = replace(
             run,

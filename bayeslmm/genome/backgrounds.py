@@ -13,16 +13,29 @@ the residual variance is estimated again for every variant, as in the scan with 
 A kernel for each chromosome would need a decomposition for each. A scan needs less: the
 statistics at a few Chebyshev nodes of the log ratio r next to the null model's, where
 
-    x' V^-1 x = |L^-1 x|^2,   r K / kappa + I = L L',
+    x' V^-1 x = |L^-1 x|^2,   V = r K / kappa + I = L L',
 
-costs a Cholesky factor and a triangular solve a node, a tenth of the decomposition. Variants
-whose optimum is not between the nodes (strong effects) are tested in the eigenbasis, which is
-made for their chromosome only then.
+costs a Cholesky factor and a triangular solve a node, a tenth of the decomposition.
+
+Next to one ratio r0 it costs less. With W = V(r0)^-1, whose eigenvalues w are in (0, 1],
+
+    V(r)^-1 = f(W),   f(w) = w / (rho + (1 - rho) w),   rho = r / r0,
+
+and f is next to a polynomial of low degree k on the range of w: x' V(r)^-1 x is a combination
+of x'x, x'Wx = |L^-1 x|^2, x'W^2 x = |L^-T L^-1 x|^2, ..., which takes *one* factor and k
+triangular solves for all r near r0. Among unrelated people two serve, in families four or five.
+log|V(r)| takes factors at a few ratios: between them its difference from the curve of all
+variants' K is interpolated, which is smoother than it is itself.
+
+Variants whose optimum is not between the nodes (strong effects) are tested between further
+nodes; those whose optimum is beyond them in the eigenbasis, which is made for their chromosome
+only then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -41,6 +54,7 @@ from bayeslmm.numerics.nodes import (
     Weights,
     cardinal,
     chebyshev,
+    interpolate,
     maximise_on_nodes,
     nodes_for,
     series,
@@ -61,6 +75,22 @@ _NARROW = 0.3
 _DEVIATIONS = 7.0
 # Interpolation errors, relative, for products in float32 and float64.
 _ERROR = {np.dtype(np.float32): 3e-6, np.dtype(np.float64): 1e-7}
+# The same where powers of one factor's inverse serve: of x' V^-1 x, at the end of the range. The
+# tests err by half of that times chi-squared / ln 10 there, and by much less in the middle.
+_POWER_ERROR = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-7}
+# Powers beyond this are more expensive, or less exact, than a factor for each node.
+_MOST_POWERS = 7
+# Of the vectors P y and P C, to a rounding error.
+_VECTOR_DEGREE, _NARROW_NODES = 10, 7
+# Where as many powers as this serve, eigenvalues are near 1: people share little.
+_FEW_POWERS = 3
+# Places in the range, -1 to 1, of the factors that log|V| comes from, the first in the middle: in
+# float32, of people who share little and of others, and in float64.
+_LOGDET_AT_3 = np.array([0.0, -0.9, 0.9])
+_LOGDET_AT_4 = np.array([0.0, -0.9, 0.35, 0.93])
+_LOGDET_AT_7 = np.array([0.0, -0.97, -0.78, -0.43, 0.43, 0.78, 0.97])
+# Of the spectrum of all variants' K.
+_PROBES, _STEPS = 8, 30
 # A decomposition is made by one of the threads that ask for it.
 _decomposing = Lock()
 _POINTS, _POINT_WEIGHTS = np.polynomial.legendre.leggauss(64)
@@ -78,6 +108,8 @@ class Kernel:
         The same model with this background as its kernel.
     start : float
         About where its log ratio is.
+    lacking : float
+        Share of all variants that are not in it.
     account : dict
         What the result says of it: variants in it and of the chromosome, h2.
     """
@@ -85,6 +117,7 @@ class Kernel:
     chrom: str
     model: LMM
     start: float
+    lacking: float
     account: dict[str, Any]
 
 
@@ -130,11 +163,10 @@ def chromosome_kernels(
             f"matrix has {known[0]} only."
         )
     whole = _on(source, model.ids)
-    total = whole.matrix * whole.n_variants
     for label in labels:
         part = _part(source, label, model.ids)
         n_rest = whole.n_variants - part.n_variants
-        rest = _like(whole, (total - part.matrix * part.n_variants) / n_rest, n_rest)
+        rest = _like(whole, _difference(whole, part), n_rest)
         if background == "rest+chrom":
             kernel, share = _mixture(model, rest, part, start)
             near = start
@@ -145,6 +177,7 @@ def chromosome_kernels(
             label,
             model.with_kernel(kernel),
             near,
+            part.n_variants / whole.n_variants if background == "loco" else 0.0,
             {
                 "chrom": label,
                 "n_variants_rest": n_rest,
@@ -164,25 +197,126 @@ def _without(log_ratio: float, share: float) -> float:
     return 0.5 * (log_ratio + float(np.log(h2) - np.log1p(-h2)))
 
 
-def log_ratio_of(model: LMM) -> tuple[float, float]:
-    """Log ratio of a model's REML estimate, and its standard error (NaN at an end).
+@dataclass(frozen=True)
+class Spectrum:
+    """The eigenvalues of a kernel over its mean diagonal, or what stands for them.
+
+    Attributes
+    ----------
+    values, weights : ndarray, shape (k,)
+        Eigenvalues, and how many each stands for; the weights sum to n, or n - 1 without
+        the intercept's.
+    lacking : float
+        Share of the variants that are not in the kernel of interest, but in this one.
+    """
+
+    values: np.ndarray
+    weights: np.ndarray
+    lacking: float = 0.0
+
+    def logdet(self, log_ratio: np.ndarray) -> np.ndarray:
+        """log|r K + I| for each log ratio, (G,)."""
+        return np.log1p(np.exp(log_ratio)[:, None] * self.values) @ self.weights
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Between which the eigenvalues of the kernel of interest are."""
+        return 0.9 * self.values.min(), self.values.max() / (1 - self.lacking)
+
+    def spread(self) -> Spectrum:
+        """About that of the kernel of interest, among people who share little.
+
+        There eigenvalues differ from 1 by chance, the more the fewer the variants.
+        """
+        values = 1 + (self.values - 1) / np.sqrt(1 - self.lacking)
+        return replace(self, values=np.maximum(values, 0))
+
+
+@dataclass(frozen=True)
+class Null:
+    """The null model with all variants: where that of a chromosome is looked for.
+
+    Attributes
+    ----------
+    log_ratio, error : float
+        Log ratio of the REML estimate, and its standard error (NaN at an end).
+    spectrum : Spectrum
+        Of the kernel.
+    """
+
+    log_ratio: float
+    error: float
+    spectrum: Spectrum
+
+
+def null_of(model: LMM) -> Null:
+    """The model's REML estimate and spectrum.
 
     From the eigenbasis if that is made already or costs little, else between nodes.
     """
     if model.has_basis or len(model.y) < _SMALL:
         fit = model.reml()
         inner = min(max(fit.h2, 1e-6), 1 - 1e-6)
-        return float(np.log(inner) - np.log1p(-inner)), fit.h2_se / (inner * (1 - inner))
+        log_ratio = float(np.log(inner) - np.log1p(-inner))
+        s = np.sort(model.rotated.s)[int(model.has_intercept) :]
+        error = fit.h2_se / (inner * (1 - inner))
+        return Null(log_ratio, error, Spectrum(s, np.ones(len(s))))
     assert model.grm is not None
     center = model.has_intercept
-    K, _ = _unit(_on(model.grm, model.ids).matrix, center=center)
-    K = np.asfortranarray(K, dtype=np.float32)
+    K = _unit(_on(model.grm, model.ids).matrix, np.dtype(np.float32), center=center)[0]
     data = likelihood.rotate(None, model.y, model.C.to_numpy())
     found = _locate(data, K, 0.0, 1.0, 6, skip_intercept=center)
     t = found.reml - found.center
     second = np.polynomial.chebyshev.chebder(series(_profile(data, found.weights, "reml")[0]), 2)
     curvature = -float(np.polynomial.chebyshev.chebval(t, second))
-    return found.reml, 1 / np.sqrt(curvature) if curvature > 0 and abs(t) < 1 else np.nan
+    error = 1 / np.sqrt(curvature) if curvature > 0 and abs(t) < 1 else np.nan
+    return Null(found.reml, error, _spectrum(K, center=center))
+
+
+def _spectrum(K: np.ndarray, *, center: bool) -> Spectrum:
+    """Gauss rules of K's eigenvalues by Lanczos from random vectors.
+
+    Of a centred K without the intercept, whose eigenvalue of 0 no variant meets.
+
+    Their ends are those of the spectrum; sums over it err by a percent or less, which the
+    curve that others are compared with may.
+
+    References
+    ----------
+    Ubaru S, Chen J, Saad Y (2017). Fast estimation of tr(f(A)) via stochastic Lanczos
+    quadrature. SIAM J Matrix Anal Appl 38:1075.
+    """
+    n = len(K)
+    rng = np.random.default_rng(0)
+    v = rng.choice(np.array([-1, 1], dtype=K.dtype), size=(n, _PROBES))
+    v = v - v.mean(axis=0) if center else v
+    v /= np.sqrt(np.einsum("np,np->p", v, v))
+    steps = min(_STEPS, n - 1)
+    basis = np.empty((steps, n, _PROBES), dtype=K.dtype)
+    diagonal, beside = np.empty((steps, _PROBES)), np.empty((steps, _PROBES))
+    for i in range(steps):
+        basis[i] = v
+        w = K @ v
+        diagonal[i] = np.einsum("np,np->p", v, w)
+        for _ in range(2):  # orthogonal to all before, twice, is enough
+            before = basis[: i + 1]
+            w -= np.einsum("knp,kp->np", before, np.einsum("knp,np->kp", before, w))
+        beside[i] = np.sqrt(np.einsum("np,np->p", w, w))
+        if beside[i].min() < 1e-5:
+            steps = i + 1
+            break
+        v = w / beside[i].astype(K.dtype)
+    from scipy.linalg import eigh_tridiagonal
+
+    values, weights = [], []
+    for p in range(_PROBES):
+        ritz, vectors = eigh_tridiagonal(diagonal[:steps, p], beside[: steps - 1, p])
+        weight = (n - center) / _PROBES * vectors[0] ** 2
+        # What the vectors did not have came in by rounding, such as the intercept.
+        there = weight > 1e-6
+        values.append(np.maximum(ritz[there], 0))
+        weights.append(weight[there])
+    return Spectrum(np.concatenate(values), np.concatenate(weights))
 
 
 def _part(source: GRM, label: str, ids: pd.Index) -> GRM:
@@ -213,8 +347,7 @@ def _mixture(model: LMM, rest: GRM, part: GRM, start: float) -> tuple[GRM, float
     """The two kernels in the proportion that REML finds, and the chromosome's share."""
     center = model.has_intercept
     K_rest, K_part = (
-        np.asfortranarray(_unit(one.matrix, center=center)[0], dtype=np.float32)
-        for one in (rest, part)
+        _unit(one.matrix, np.dtype(np.float32), center=center)[0] for one in (rest, part)
     )
     data = likelihood.rotate(None, model.y, model.C.to_numpy())
     at = [start]
@@ -262,15 +395,42 @@ def _maximise_share(profile: Callable[[float], float], start: float) -> float:
     return max(tried, key=lambda q: tried[q])
 
 
-def _unit(K: np.ndarray, *, center: bool) -> tuple[np.ndarray, float]:
-    """K, centred if there is an intercept, over its mean diagonal; and that."""
-    K = np.array(K, dtype=np.float64)
-    if center:
-        mean = K.mean(axis=0)
-        K -= mean
-        K -= (mean - mean.mean())[:, None]
-    kappa = float(np.trace(K)) / len(K)
-    return K / kappa, kappa
+def _difference(whole: GRM, part: GRM) -> np.ndarray:
+    """K of the variants of `whole` that are not in `part`."""
+    n_rest = whole.n_variants - part.n_variants
+    out = np.empty_like(whole.matrix)
+
+    def work(rows: slice) -> None:
+        np.multiply(whole.matrix[rows], whole.n_variants / n_rest, out=out[rows])
+        out[rows] -= part.matrix[rows] * (part.n_variants / n_rest)
+
+    _by_rows(len(out), work)
+    return out
+
+
+def _unit(K: np.ndarray, dtype: np.dtype, *, center: bool) -> tuple[np.ndarray, float]:
+    """K, centred if there is an intercept, over its mean diagonal; and that.
+
+    In Fortran's order and of this precision.
+    """
+    n = len(K)
+    mean = K.mean(axis=0) if center else np.zeros(n)
+    middle = mean.mean()
+    kappa = float(np.trace(K)) / n - middle
+    out = np.empty((n, n), dtype=dtype, order="F")
+
+    def work(rows: slice) -> None:
+        # K is symmetric: its rows are the columns.
+        out.T[rows] = (K[rows] - (mean + mean[rows, None] - middle)) / kappa
+
+    _by_rows(n, work)
+    return out, kappa
+
+
+def _by_rows(n: int, work: Callable[[slice], None]) -> None:
+    """Do some rows of a matrix at a time, which stay in the cache, by all processors."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(work, (slice(start, start + 32) for start in range(0, n, 32))))
 
 
 # -- statistics without a decomposition ------------------------------------------------------
@@ -311,8 +471,10 @@ class CholeskyWeights(Weights):
 
     def at_nodes(self, products: Products) -> tuple[np.ndarray, np.ndarray]:
         """a and b of variants, at the nodes and at the further ratios."""
-        N, p = len(self.factors), self.span.shape[1]
-        b, a = products.linear[:, :N], products.squares
+        return self._at_nodes(products, len(self.factors))
+
+    def _at_nodes(self, products: Products, N: int) -> tuple[np.ndarray, np.ndarray]:
+        b, a, p = products.linear[:, :N], products.squares, self.span.shape[1]
         crossed = products.linear[:, N:].reshape(len(a), N, p)
         a = a - np.einsum("vgp,vgp->vg", crossed, crossed)
         return np.hstack([a, a @ self.between]), np.hstack([b, b @ self.between])
@@ -354,6 +516,135 @@ def _cholesky_weights(
     return CholeskyWeights(log_ratio, Q, logdet, logdet_d, factors, span, linear, none)
 
 
+@dataclass(frozen=True)
+class PowerWeights(CholeskyWeights):
+    """Nodes next to one ratio, whose factor is the only one.
+
+    Attributes
+    ----------
+    coefficients : ndarray, shape (k + 1, N)
+        Takes x' W^j x, j = 0 ... k, to x' V^-1 x at the nodes.
+    """
+
+    coefficients: np.ndarray
+
+    def products(self, x: np.ndarray) -> Products:
+        """Products of variants in rows (v, n)."""
+        from scipy.linalg.blas import dtrsm, strsm
+
+        solve = strsm if x.dtype == np.float32 else dtrsm
+        (factor,) = self.factors
+        powers = np.empty((len(x), len(self.coefficients)))
+        powers[:, 0] = np.einsum("vn,vn->v", x, x)
+        white = x.T
+        for j in range(1, len(self.coefficients)):
+            # L^-1 and L^-T in turn: the first makes a copy, the others work in it.
+            white = solve(
+                1.0, factor, white, lower=1, trans_a=int(j % 2 == 0), overwrite_b=int(j > 1)
+            )
+            powers[:, j] = np.einsum("nv,nv->v", white, white)
+        span, linear = (x @ columns for columns in (self.span, self.linear))
+        squares = powers @ self.coefficients
+        return Products(squares, span.astype(np.float64), linear.astype(np.float64))
+
+    def at_nodes(self, products: Products) -> tuple[np.ndarray, np.ndarray]:
+        """a and b of variants, at the nodes and at the further ratios."""
+        return self._at_nodes(products, self.coefficients.shape[1])
+
+
+def _inverse_as_polynomial(
+    spectrum: Spectrum, log_ratio: float, shift: np.ndarray, error: float
+) -> np.ndarray | None:
+    """Coefficients (k + 1, N) of the powers of W = (r K + I)^-1 whose sum is next to V^-1.
+
+    At log ratios that are shifted by `shift` (N,), to a relative error of `error`; None if that
+    takes too many powers.
+    """
+    ends = 1 / (1 + np.exp(log_ratio) * np.array(spectrum.ends))
+    w = ends.mean() + 0.5 * np.ptp(ends) * chebyshev(200)
+    rho = np.exp(shift)
+    f = w[:, None] / (rho + (1 - rho) * w[:, None])
+    for k in range(1, _MOST_POWERS + 1):
+        powers = w[:, None] ** np.arange(k + 1)
+        # Least squares of the relative error; the next to the best in the largest.
+        found = [np.linalg.lstsq(powers / g[:, None], np.ones(len(w)), rcond=None)[0] for g in f.T]
+        coefficients = np.array(found).T
+        if np.abs(powers @ coefficients / f - 1).max() <= error:
+            return coefficients
+    return None
+
+
+def _power_weights(
+    data: likelihood.Rotated,
+    K: np.ndarray,
+    center: float,
+    half_width: float,
+    spectrum: Spectrum,
+    coefficients: np.ndarray,
+    *,
+    skip_intercept: bool,
+) -> PowerWeights:
+    """The null model at nodes next to one ratio, in the precision of K."""
+    from scipy.linalg import cho_solve, cholesky
+
+    n, dtype, first = data.n, K.dtype, int(skip_intercept)
+    few = len(coefficients) - 1 <= _FEW_POWERS
+    spectrum = spectrum.spread() if few else spectrum
+    places = _LOGDET_AT_3 if few else _LOGDET_AT_4
+    if dtype == np.float64:
+        places = _LOGDET_AT_7
+    logdet = np.empty(len(places))
+    buffer = np.empty_like(K)
+    factor = K  # replaced by that in the middle, which is the first
+    for g, place in enumerate(places):
+        V = np.multiply(K, dtype.type(np.exp(center + half_width * place)), out=buffer)
+        V[np.diag_indices(n)] += 1
+        L = cholesky(V, lower=True, overwrite_a=True, check_finite=False)
+        logdet[g] = 2 * np.log(np.diagonal(L).astype(np.float64)).sum()
+        if g == 0:
+            factor, buffer = L, np.empty_like(K)
+    nodes = half_width * chebyshev(_NARROW_NODES)
+    apart = logdet - spectrum.logdet(center + half_width * places)
+    fit = np.polynomial.chebyshev.chebfit(places, apart, len(places) - 1)
+    logdet_d = spectrum.logdet(center + nodes)
+    logdet_d += np.polynomial.chebyshev.chebval(nodes / half_width, fit)
+
+    # V^-1 of the phenotype and the covariates, by Chebyshev polynomials of 2 W - 1.
+    both = np.column_stack([data.y, data.C])
+    degree = _VECTOR_DEGREE
+    at = 0.5 * (1 + chebyshev(4 * degree))
+    rho = np.exp(nodes)
+    f = at[:, None] / (rho + (1 - rho) * at[:, None])
+    to_nodes = np.polynomial.chebyshev.chebfit(chebyshev(4 * degree), f, degree)
+
+    def apply(vectors: np.ndarray) -> np.ndarray:
+        solved = cho_solve((factor, True), vectors.astype(dtype), check_finite=False)
+        return 2 * solved.astype(np.float64) - vectors
+
+    before, last = both, apply(both)
+    inverse = np.multiply.outer(to_nodes[0], before) + np.multiply.outer(to_nodes[1], last)
+    for row in to_nodes[2:]:
+        before, last = last, 2 * apply(last) - before
+        inverse += np.multiply.outer(row, last)
+
+    Q, logdet_all = np.empty(len(nodes)), np.empty(len(nodes))
+    Py, crossed = [], []
+    for g, solved in enumerate(inverse):
+        L = np.linalg.cholesky(data.C.T @ solved[:, 1:])
+        half = np.linalg.solve(L, solved[:, 1:].T)  # (c, n)
+        explained = half @ data.y
+        Py.append(solved[:, 0] - half.T @ explained)
+        Q[g] = data.y @ solved[:, 0] - explained @ explained
+        logdet_all[g] = logdet_d[g] + 2 * np.log(np.diagonal(L)).sum()
+        crossed += list(half[first:])
+    linear = np.ascontiguousarray(np.array(Py + crossed).T, dtype=dtype)
+    none = np.empty((len(nodes), 0))
+    span = both[:, 1 + first :].astype(dtype)
+    return PowerWeights(
+        center + nodes, Q, logdet_all, logdet_d, [factor], span, linear, none, coefficients
+    )
+
+
 def _profile(data: likelihood.Rotated, weights: Weights, kind: str) -> np.ndarray:
     """Profile log-likelihood of the null model at the nodes, (1, G)."""
     if kind == "reml":
@@ -379,16 +670,21 @@ def _locate(
     nodes: int,
     *,
     skip_intercept: bool,
+    spectrum: Spectrum | None = None,
 ) -> _Located:
-    """Move the nodes until the null model's REML ratio is well inside them."""
+    """Move the nodes until the null model's REML ratio is well inside them.
+
+    With a spectrum by the powers of one inverse, if these serve.
+    """
     low, high = (end + half_width * sign for end, sign in zip(LOG_RANGE, (1, -1), strict=True))
     center = float(np.clip(start, low, high))
     left, right = LOG_RANGE  # what the optimum is known to lie between
     step = half_width
     moves = 40
     while True:
-        at = center + half_width * chebyshev(nodes)
-        weights = _cholesky_weights(data, K, at, skip_intercept=skip_intercept)
+        weights = _weights_at(
+            data, K, center, half_width, nodes, spectrum, skip_intercept=skip_intercept
+        )
         t, best = maximise_on_nodes(_profile(data, weights, "reml"), np.ones(1))
         found = center + half_width * float(t[0])
         if abs(t[0]) < 1:
@@ -407,6 +703,28 @@ def _locate(
         del weights  # the factors are as large as the matrix: not twice at a time
 
 
+def _weights_at(
+    data: likelihood.Rotated,
+    K: np.ndarray,
+    center: float,
+    half_width: float,
+    nodes: int,
+    spectrum: Spectrum | None,
+    *,
+    skip_intercept: bool,
+) -> CholeskyWeights:
+    """Nodes around one log ratio: by powers of its inverse, or with a factor each."""
+    if spectrum is not None and half_width <= _NARROW:
+        shift = half_width * chebyshev(_NARROW_NODES)
+        powers = _inverse_as_polynomial(spectrum, center, shift, _POWER_ERROR[K.dtype])
+        if powers is not None:
+            return _power_weights(
+                data, K, center, half_width, spectrum, powers, skip_intercept=skip_intercept
+            )
+    at = center + half_width * chebyshev(nodes)
+    return _cholesky_weights(data, K, at, skip_intercept=skip_intercept)
+
+
 class CholeskyScanner(Scanner):
     """Tests of variants against a null model whose kernel is not decomposed."""
 
@@ -421,22 +739,31 @@ class CholeskyScanner(Scanner):
         effect_prior: EffectPrior,
         start: float,
         half_width: float,
+        spectrum: Spectrum | None,
     ) -> None:
         self.basis = None
         self.model = model
         self._eigen: Scanner | None = None
+        self._wide = None
         self._kind = (tests, dtype, effect_prior)
         data = likelihood.rotate(None, model.y, model.C.to_numpy())
-        K, kappa = _unit(model.grm.matrix, center=model.has_intercept)  # type: ignore[union-attr]
+        K, kappa = _unit(model.grm.matrix, dtype, center=model.has_intercept)  # type: ignore[union-attr]
         self._specify(model, replace(data, kappa=kappa), tests, dtype, effect_prior)
         self.exact = bool({"wald", "lrt"} & set(tests))
-        nodes = nodes_for(half_width, _ERROR[dtype])
-        K = np.asfortranarray(K, dtype=dtype)
-        found = _locate(data, K, start, half_width, nodes, skip_intercept=self.skip)
+        for width in sorted({half_width, HALF_WIDTH}):
+            nodes = nodes_for(width, _ERROR[dtype])
+            found = _locate(
+                data, K, start, width, nodes, skip_intercept=self.skip, spectrum=spectrum
+            )
+            top = np.minimum((found.reml + HALF_WIDTH - found.center) / width, 1)
+            ml = _profile(data, found.weights, "ml")
+            t_ml, best = maximise_on_nodes(ml, np.atleast_1d(top))
+            # The ML ratio may be far from that of REML: only a wider range has both.
+            if abs(t_ml[0]) < 1 or not {"lrt", "score"} & set(tests):
+                break
+            start = found.reml
+        nodes, half_width, self._K = found.weights.G, width, K
         self.center, self.half_width, self.reml = found.center, half_width, found.reml
-        ml = _profile(data, found.weights, "ml")
-        top = np.minimum((found.reml + HALF_WIDTH - self.center) / half_width, 1)
-        t_ml, best = maximise_on_nodes(ml, np.atleast_1d(top))
         self.null_ml = self.null_ml_interpolated = float(best[0])
         further = np.array([found.reml, self.center + half_width * t_ml[0]])
         if "bayes" in tests:
@@ -487,7 +814,31 @@ class CholeskyScanner(Scanner):
         return self._eigen
 
     def _search_widely(self, kind: str, x: np.ndarray, limit: np.ndarray) -> np.ndarray:
-        return self.eigen._search_widely(kind, self.eigen.rotate(x), limit)
+        """Between further nodes, and in the eigenbasis for those whose optimum is beyond."""
+        middle, weights = self.wide_panels()[0]
+        a, b = weights.statistics(x)
+        top = np.clip((limit - middle) / HALF_WIDTH, -1, 1)
+        t, best = maximise_on_nodes(self._profile(kind, weights, a, b, slice(None)), top)
+        Q = np.broadcast_to(weights.Q, a.shape)
+        at = [np.exp(interpolate(np.log(a), t)), interpolate(b, t), interpolate(Q, t)]
+        found = np.array([best, middle + HALF_WIDTH * t, *at])
+        beyond = np.flatnonzero((t <= -1) | (t >= 1))
+        if len(beyond):
+            rotated = self.eigen.rotate(x[beyond])
+            found[:, beyond] = self.eigen._search_widely(kind, rotated, limit[beyond])
+        return found
+
+    def wide_panels(self) -> list[tuple[float, Weights]]:
+        """The middle of a wider range of nodes around the first, and the weights there."""
+        if self._wide is None:
+            with _decomposing:
+                if self._wide is None:
+                    low, high = LOG_RANGE[0] + HALF_WIDTH, LOG_RANGE[1] - HALF_WIDTH
+                    middle = float(np.clip(self.center, low, high))
+                    nodes = middle + HALF_WIDTH * chebyshev(nodes_for(HALF_WIDTH, 1e-7))
+                    weights = _cholesky_weights(self.data, self._K, nodes, skip_intercept=self.skip)
+                    self._wide = [(middle, weights)]
+        return self._wide
 
     def _integrate_again(
         self, null: bayes_factors.NullPosterior, x: np.ndarray, width: np.ndarray
@@ -503,7 +854,8 @@ def scanner_of(
     dtype: np.dtype,
     effect_prior: EffectPrior,
     start: float,
-    error: float,
+    null: Null,
+    share: float,
 ) -> Scanner:
     """The cheapest scanner that is right: between nodes, or in the eigenbasis.
 
@@ -513,12 +865,16 @@ def scanner_of(
         With the background of a chromosome as its kernel.
     tests, dtype, effect_prior
         As `Scanner` takes them.
-    start, error : float
-        About where its log ratio is, and the standard error of it.
+    start : float
+        About where its log ratio is.
+    null : Null
+        The model with all variants.
+    share : float
+        Of all variants, those that this kernel lacks.
     """
     half_width = _NARROW
     if "bayes" in tests:
-        half_width = max(half_width, _DEVIATIONS * error)
+        half_width = max(half_width, _DEVIATIONS * null.error)
     inside = LOG_RANGE[0] + 2 * half_width < start < LOG_RANGE[1] - 2 * half_width
     if (
         len(model.y) < _SMALL
@@ -527,4 +883,5 @@ def scanner_of(
         or (model.h2_prior.spike and "bayes" in tests)
     ):
         return Scanner(model, tests, dtype, effect_prior)
-    return CholeskyScanner(model, tests, dtype, effect_prior, start, half_width)
+    spectrum = replace(null.spectrum, lacking=share)
+    return CholeskyScanner(model, tests, dtype, effect_prior, start, half_width, spectrum)

@@ -88,7 +88,7 @@ def heritability() -> Iterator[tuple[str, Callable[[], Axes]]]:
 def structure() -> Iterator[tuple[str, Callable[[], Axes]]]:
     """Plots of relatedness."""
     mice = bl.datasets.mouse_hs1940()
-    few = mice.genotypes.select(samples=mice.phenotypes.index[:300])
+    few = mice.genotypes.select(samples=mice.phenotypes.index[:200])
     K = bl.grm(few)
     families = mice.phenotypes.family.loc[K.samples]
     yield "relatedness", lambda: plots.relatedness(K, families)
@@ -133,7 +133,7 @@ def others() -> Iterator[tuple[str, Callable[[], Axes]]]:
     rows = pd.DataFrame({"prevalence": 0.1, "h2": truth})
     for name, factor in (("observed", 0.5), ("liability", 1.4), ("pcgc", 1.0)):
         rows[name] = truth * factor + rng.normal(scale=0.08, size=len(truth))
-    yield "ascertainment", lambda: plots.ascertainment(rows)
+    yield "ascertainment", lambda: plots.ascertainment(rows)  # made-up numbers
 
 
 def as_deuteranope(rgb: np.ndarray) -> np.ndarray:

@@ -225,8 +225,9 @@ def grm(
     pairs: Annotated[
         str | None,
         typer.Option(
-            help="With --sparse: the pairs to look at: family (the same FID, the default), all, "
-            "or a table of pairs, such as of plink2 --make-king-table."
+            help="With --sparse: the pairs to look at: family (the same FID, the default), "
+            "screen (everybody with everybody by some thousand variants, then the related by all), "
+            "all, or a table of pairs, such as of plink2 --make-king-table."
         ),
     ] = None,
     overwrite: Overwrite = False,

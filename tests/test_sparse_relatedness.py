@@ -7,6 +7,7 @@ import scipy.linalg
 import scipy.sparse
 
 import bayeslmm as bl
+from bayeslmm.relatedness import screening
 from bayeslmm.relatedness import sparse as sparse_relatedness
 
 pytestmark = pytest.mark.algebra
@@ -216,3 +217,31 @@ def test_h2_and_prediction_of_a_simulated_cohort():
     predicted = model.predict(samples=rest, data=cohort.phenotypes.loc[rest, ["sex", "age"]])
     assert np.corrcoef(predicted.y_mean, cohort.phenotypes.y[rest])[0, 1] > 0.2
     assert dense.reml().s2_e == pytest.approx(model.reml().s2_e, rel=1e-6)
+
+
+def test_relatives_without_family_ids_are_screened(cohort, monkeypatch, caplog):
+    monkeypatch.setattr(screening, "_TILE", 100)
+    genotypes = cohort.genotypes
+    few = bl.sparse_grm(genotypes, pairs="screen", screen=1000, threshold=0.2)
+    every = bl.sparse_grm(genotypes, pairs="all", threshold=0.2)
+    about = few.info["screening"]
+    assert about["n_variants"] <= 1000
+    assert 0 < few.info["n_pairs_looked_at"] == about["n_passed"]
+    assert about["n_passed"] < every.info["n_pairs_looked_at"] / 5
+    assert about["missed"]["0.5"] < about["missed"]["0.25"] < 0.01
+    difference = few.matrix - every.matrix
+    assert abs(difference).max() < 1e-6  # nobody of 0.2 or more is missed
+    assert "of the second degree" in caplog.text
+    with pytest.raises(bl.InputError, match=r"40 common variants are too few .* would be missed"):
+        bl.sparse_grm(genotypes, pairs="screen", screen=40)
+
+
+def test_screening_passes_as_many_unrelated_pairs_as_it_says(rng):
+    n, m = 1500, 600
+    x = rng.binomial(2, rng.uniform(0.1, 0.9, m), size=(n, m)).astype(float)
+    x[rng.random(x.shape) < 0.01] = np.nan
+    i, j, about = screening.screened_pairs(bl.Genotypes.from_array(x), m)
+    assert (i < j).all()
+    assert about["n_variants"] == m
+    expected = screening._PASSING * n
+    assert 0.8 * expected < len(i) < 1.2 * expected

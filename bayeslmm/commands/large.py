@@ -42,7 +42,7 @@ def sparse_grm(
     """Write a sparse relatedness matrix with its provenance; returns a summary."""
     clock = Clock()
     inputs = genotype_files(bfile)
-    if pairs not in ("family", "all"):
+    if pairs not in ("family", "screen", "all"):
         inputs = [*inputs, str(existing(pairs))]
     endings = [".grm.sp", ".grm.id", ".json", ".excluded.tsv"]
     with result_files(out, endings, overwrite=overwrite) as aside, blas_threads(threads):

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.relatedness.dense import GRM, Scale, fid_iid, read_grm_ids, standardize
+from bayeslmm.relatedness.screening import screened_pairs
 from bayeslmm.runs.files import existing, table_of
 from bayeslmm.runs.memory import require_memory
 from bayeslmm.runs.progress import log, map_ahead, track
@@ -289,7 +290,8 @@ def sparse_grm(
     genotypes: Genotypes | str | os.PathLike[str] | np.ndarray,
     *,
     threshold: float = 0.05,
-    pairs: Literal["family", "all"] | pd.DataFrame | str | os.PathLike[str] = "family",
+    pairs: Literal["family", "screen", "all"] | pd.DataFrame | str | os.PathLike[str] = "family",
+    screen: int = 4000,
     scale: Scale = "standardized",
     dtype: Literal["float32", "float64"] = "float32",
     block_size: int | None = None,
@@ -304,6 +306,10 @@ def sparse_grm(
       different families are missed, by definition.
     - a table of pairs, such as of PLINK 2 ``--make-king-table``, KING, or a pedigree: those
       pairs. What the list misses is missed.
+    - ``"screen"``: every pair with `screen` common variants, and those who may be related with
+      all. For cohorts without family ids. `info` tells what is expected to be missed, by degree.
+      Work grows with n squared, but with few variants (see docs/large-cohorts.md); memory is
+      n x `screen` bytes.
     - ``"all"``: every pair, tile by tile. Nothing is missed; work grows with n squared times m,
       and the genotypes are read n / 2048 times.
 
@@ -313,9 +319,12 @@ def sparse_grm(
         Where the dosages come from.
     threshold : float
         Entries off the diagonal below it become 0. 0.05 is fastGWA's: cousins (1/8) stay.
-    pairs : {"family", "all"}, DataFrame or path
+    pairs : {"family", "screen", "all"}, DataFrame or path
         See above. A table has two columns of sample ids: ID1 and ID2, or IID1 and IID2 (a
         leading # is ignored), or else its first two.
+    screen : int
+        Variants for ``pairs="screen"``, spread over the genome: twice as many take twice the
+        time, and miss fewer.
     scale : {"standardized", "centered", "empirical"}
         As of `bl.grm`.
     dtype : {"float32", "float64"}
@@ -359,6 +368,7 @@ def sparse_grm(
     kind = np.dtype(dtype)
     n = genotypes.n_samples
     samples = genotypes.samples.index
+    screened: dict[str, Any] | None = None
     if isinstance(pairs, str) and pairs == "all":
         i, j, total, diagonal, used, looked_at = _among_all(
             genotypes, threshold, scale, kind, block_size, progress
@@ -368,6 +378,9 @@ def sparse_grm(
         if isinstance(pairs, str) and pairs == "family":
             i, j = _family_pairs(genotypes)
             source = "family"
+        elif isinstance(pairs, str) and pairs == "screen":
+            i, j, screened = screened_pairs(genotypes, screen, progress=progress)
+            source = "screen"
         else:
             i, j = _listed_pairs(pairs, samples)
             source = "table" if isinstance(pairs, pd.DataFrame) else Path(pairs).name
@@ -389,6 +402,8 @@ def sparse_grm(
         "n_monomorphic": genotypes.n_variants - used,
         "dtype": dtype,
     }
+    if screened is not None:
+        info["screening"] = screened
     log.info(
         "Sparse GRM: %s of %s pairs looked at are related by %g or more.",
         f"{int(keep.sum()):,}",

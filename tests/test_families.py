@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -156,3 +158,13 @@ def test_calls_with_people_in_rows(cohort, tmp_path, samples):
 
 def test_blocks_of_variants_are_whole_words():
     assert [variants_in_block(n) for n in (1000, 500_000, 10**8)] == [256, 128, 32]
+
+
+def test_the_tests_can_be_sent_to_other_processes(cohort):
+    genotypes, model, _ = cohort
+    one = FamilyScanner(model, ("wald", "bayes"), np.dtype(np.float32))
+    other = pickle.loads(pickle.dumps(one))
+    expected = one.test(*one.read(genotypes, (0, 32), "additive"))
+    found = other.test(*other.read(genotypes, (0, 32), "additive"))
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)

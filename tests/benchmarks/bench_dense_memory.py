@@ -38,8 +38,8 @@ def one(n: int) -> None:
     bl.GRM(K, [str(i) for i in range(n)]).eigenbasis()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(
-        f"n = {n:,}: stated {max(stated) / 1e9:.2f} GB; process {before:.2f} GB before, {made:.2f} GB "
-        f"with the matrix, peak {peak:.2f} GB; {time.perf_counter() - begun:.0f} s",
+        f"n = {n:,}: stated {max(stated) / 1e9:.2f} GB; process {before:.2f} GB before, "
+        f"{made:.2f} GB with the matrix, peak {peak:.2f} GB; {time.perf_counter() - begun:.0f} s",
         flush=True,
     )
 

@@ -89,14 +89,18 @@ def test_guide_approximates_orthant_probabilities() -> None:
     np.testing.assert_allclose(guide.log_evidence[at], np.log(p), atol=0.002)
 
 
-def test_ratio_of_a_guided_move_is_that_of_the_densities() -> None:
-    """Normal densities, the move's Jacobian and the proposal's density, written out."""
+@pytest.mark.parametrize("cases", [1, 4])
+def test_ratio_of_a_guided_move_is_that_of_the_densities(cases: int) -> None:
+    """Normal densities, the move's Jacobian and the proposal's density, written out.
+
+    One case of eight has a precision of its own.
+    """
     from scipy.stats import norm
 
     rng = np.random.default_rng(2)
     Z = rng.normal(size=(8, 12))
     S, U = np.linalg.eigh(Z @ Z.T / 12)
-    s, sign = S / S.mean(), rng.choice([-1.0, 1.0], 8)
+    s, sign = S / S.mean(), np.where(np.arange(8) < cases, 1.0, -1.0)
     guide = guide_of(Problem(U, s, sign, np.zeros((8, 0)), np.zeros(0), log_slope))
     k = 200
     old = rng.uniform(-2, 2, k)
@@ -105,10 +109,14 @@ def test_ratio_of_a_guided_move_is_that_of_the_densities() -> None:
     new, z_new, ratio = guide.propose(old, z, np.random.default_rng(3))
     v_new = s[:, None] / (1 + np.exp(-new))
     density = norm.logpdf(z_new, scale=np.sqrt(v_new)) - norm.logpdf(z, scale=np.sqrt(v))
-    # The Jacobian, from a start a little further.
-    _, further, _ = guide.propose(old, z + 1e-4, np.random.default_rng(3))
-    jacobian = np.log((further - z_new) / 1e-4)
-    total = (density + jacobian).sum(axis=0) + log_slope(new) - log_slope(old)
+    # The Jacobian, from starts a little further.
+    rows = [
+        (guide.propose(old, z + step[:, None], np.random.default_rng(3))[1] - z_new) / 1e-4
+        for step in 1e-4 * np.eye(8)
+    ]
+    jacobian = np.linalg.slogdet(np.moveaxis(rows, 2, 0))[1]
+    total = density.sum(axis=0) + jacobian + log_slope(new) - log_slope(old)
+    assert guide.E.shape == (8, int(cases == 1))
     # Near moves are symmetric; far ones have the density of a histogram.
     mass = np.diff(guide.cdf)
     far = np.log(mass[np.searchsorted(guide.edges, old) - 1])

@@ -12,6 +12,10 @@ the mean variance of all, those of the true probabilities combined with what the
 (vector approximate message passing). Each round takes two products with U, for all values of h2
 on a grid at once; a handful suffices, before the sampler starts.
 
+Where one class has few members (cases of a rare disease), each of them says more of its own
+value than the others do of theirs. Their precision is another one, and the posterior of z is as
+above with a correction of low rank, made once at a middling h2.
+
 Nothing here need be exact: the sampler accepts or refuses what the guide proposes.
 
 References
@@ -26,6 +30,7 @@ models. Adv Neural Inf Process Syst 23.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,6 +41,11 @@ _LEAST_PRECISION = 1e-6
 # Proposals far from where the chain is come from a density of this many pieces.
 _PIECES = 256
 _NEGLIGIBLE = 16.0
+# A class of at most this share of the samples has a precision of its own.
+_FEW = 1 / 8
+_LEAST_SHRUNK = 0.1
+# Eigenvalues below this are 0: there z is 0, too.
+_ZERO = 1e-10
 # One proposal in five is near instead, should the density of the others be elsewhere.
 _NEAR = 0.2
 
@@ -45,8 +55,8 @@ type LogFactor = Callable[[np.ndarray], np.ndarray]
 class Guide:
     """Proposals of (h2, u) given y and b.
 
-    A move of h2 keeps (z - m) / r, m and r the mean and sd of the approximate posterior of z:
-    u goes along with h2 (Murray & Adams 2010).
+    A move of h2 keeps q in z = m + L q, m the mean of the approximate posterior of z, and L L' its
+    covariance: u goes along with h2 (Murray & Adams 2010).
 
     Parameters
     ----------
@@ -98,6 +108,7 @@ class Guide:
         mass /= mass.sum()
         self.cdf = np.concatenate([[0], np.cumsum(mass)])
         self.sd = float(np.sqrt(mass @ (middle - mass @ middle) ** 2))
+        self._correction(U, float(mass @ middle))
 
     def _factors(self, U: np.ndarray, sign: np.ndarray, mean: np.ndarray) -> None:
         """Expectation propagation at every point of the grid; one that fails keeps its last."""
@@ -105,7 +116,11 @@ class Guide:
         v = h2 * self.s
         gamma, R = np.full(len(h2), 1e-3), np.zeros((len(mean), len(h2)))
         for _ in range(_ROUNDS):
-            new_gamma, new_R = _Cavity(U, v, gamma, R).combined(sign, mean, noise)
+            cavity = _Cavity(U, v, gamma, R)
+            u, own = cavity.combined(sign, mean, noise)
+            total = 1 / own.mean(axis=0)
+            new_gamma = np.maximum(total - cavity.precision, _LEAST_PRECISION)
+            new_R = total * u - cavity.precision * cavity.mean
             fine = np.isfinite(new_gamma) & np.isfinite(new_R).all(axis=0)
             moved = np.where(fine, new_R - R, 0)
             R = R + _DAMPING * moved
@@ -115,6 +130,30 @@ class Guide:
         cavity = _Cavity(U, v, gamma, R)
         self.gamma, self.R = gamma, cavity.rotated
         self.log_evidence = cavity.log_evidence(sign, mean, noise)
+        case = sign[:, 0] > 0
+        few = case if 2 * case.sum() < len(case) else ~case
+        self.few, self.of_few, self.of_others = few & False, gamma, gamma
+        if few.mean() <= _FEW:
+            own = cavity.combined(sign, mean, noise)[1]
+            each = [1 / own[part].mean(axis=0) - cavity.precision for part in (few, ~few)]
+            sound = np.isfinite(each).all(axis=0) & (np.min(each, axis=0) > 0)
+            self.few = few
+            self.of_few, self.of_others = np.where(sound, each, gamma)
+
+    def _correction(self, U: np.ndarray, logit: float) -> None:
+        """Eigenvectors E and -values of p^1/2 U'_few U_few p^1/2 at one h2: of all but scale.
+
+        With k the difference of the precisions, the covariance of z is
+        p^1/2 (I + k E diag(values) E')^-1 p^1/2.
+        """
+        v = self.s / (1 + np.exp(-logit))
+        p = v / (1 + np.interp(logit, self.logit, self.of_others) * v)
+        self.mean_p = float(p.mean())
+        B = np.sqrt(p) * U[self.few].T
+        values, vectors = np.linalg.eigh(B.T @ B)
+        kept = values > _ZERO * max(self.mean_p, values.max(initial=0))
+        self.values = values[kept][:, None]
+        self.E = B @ (vectors[:, kept] / np.sqrt(values[kept]))
 
     def propose(
         self, logit: np.ndarray, z: np.ndarray, rng: np.random.Generator
@@ -128,11 +167,12 @@ class Guide:
         near = logit + self.sd * rng.standard_normal(k)
         is_near = rng.random(k) < _NEAR
         new = np.where(is_near, near, far)
-        old_factors, new_factors = self._at(logit), self._at(new)
-        stretch = np.sqrt(new_factors.p_over(old_factors))
-        z_new = new_factors.m + stretch * (z - old_factors.m)
+        here, there = self._at(logit), self._at(new)
+        q = np.where(here.free, (z - here.m) / np.sqrt(np.where(here.free, here.p, 1)), 0)
+        q += self.E @ ((np.sqrt(here.shrunk / there.shrunk) - 1) * (self.E.T @ q))
+        z_new = there.m + np.sqrt(there.p) * q
         ratio = self.log_prior(new) - self.log_prior(logit)
-        ratio += new_factors.log_weight(z_new) - old_factors.log_weight(z)
+        ratio += there.log_weight(z_new) - here.log_weight(z)
         with np.errstate(invalid="ignore"):
             ratio -= np.where(is_near, 0, self._log_q(new) - self._log_q(logit))
         return new, z_new, ratio
@@ -143,35 +183,42 @@ class Guide:
         inside = (piece >= 0) & (piece < _PIECES)
         return np.where(inside, self.log_q[np.clip(piece, 0, _PIECES - 1)], -np.inf)
 
-    def _at(self, logit: np.ndarray) -> _Factors:
-        """gamma and R at any logit h2, linear between points of the grid."""
+    def _at(self, logit: np.ndarray) -> _Approximate:
+        """The approximate posterior at any logit h2, linear between points of the grid."""
         place = np.clip((logit + _TOP) / _STEP, 0, len(self.logit) - 1)
         i = np.minimum(place.astype(int), len(self.logit) - 2)
         part = place - i
         gamma = self.gamma[i] * (1 - part) + self.gamma[i + 1] * part
         R = self.R[:, i] * (1 - part) + self.R[:, i + 1] * part
-        return _Factors(self.s, 1 / (1 + np.exp(-logit)), gamma, R)
+        few = self.of_few[i] * (1 - part) + self.of_few[i + 1] * part
+        others = self.of_others[i] * (1 - part) + self.of_others[i + 1] * part
+        v = self.s / (1 + np.exp(-logit))
+        p = v / (1 + others * v)
+        shrunk = 1 + (few - others) * p.mean(axis=0) / self.mean_p * self.values
+        shrunk = np.maximum(shrunk, _LEAST_SHRUNK)
+        return _Approximate(v, p, v / (1 + gamma * v) * R, shrunk, self.s > _ZERO)
 
 
-class _Factors:
-    """The approximate posterior of z of several chains: mean m and variance p, (n, k)."""
+@dataclass(frozen=True, eq=False)
+class _Approximate:
+    """The approximate posterior of z of k chains.
 
-    def __init__(self, s: np.ndarray, h2: np.ndarray, gamma: np.ndarray, R: np.ndarray) -> None:
-        self.h2, self.gamma, self.R = h2, gamma, R
-        v = h2 * s
-        self.grown = 1 + gamma * v
-        self.p = v / self.grown
-        self.m = self.p * R
+    Prior variance v, variance p without the correction, mean m, each (n, k); what the correction
+    divides the variance by along E (few, k); where s is above 0 (n, 1).
+    """
 
-    def p_over(self, other: _Factors) -> np.ndarray:
-        """Ratio of the variances; where s = 0 its limit, so that nothing is divided by 0."""
-        return (self.h2 / other.h2) * (other.grown / self.grown)
+    v: np.ndarray
+    p: np.ndarray
+    m: np.ndarray
+    shrunk: np.ndarray
+    free: np.ndarray
 
     def log_weight(self, z: np.ndarray) -> np.ndarray:
-        """log N(z; 0, v), less log N(z; m, p): evidence of the factors over the factors."""
-        evidence = (self.p * self.R * self.R).sum(axis=0) - np.log(self.grown).sum(axis=0)
-        factors = 2 * (z * self.R).sum(axis=0) - self.gamma * (z * z).sum(axis=0)
-        return np.asarray(0.5 * (evidence - factors))
+        """log N(z; 0, v), and log det L, up to a constant, shape (k,)."""
+        v = np.where(self.free, self.v, 1)
+        square = np.where(self.free, z * z / v, 0).sum(axis=0)
+        grown = np.log(v / np.where(self.free, self.p, 1)).sum(axis=0)
+        return np.asarray(-0.5 * (square + grown + np.log(self.shrunk).sum(axis=0)))
 
 
 class _Cavity:
@@ -188,14 +235,12 @@ class _Cavity:
     def combined(
         self, sign: np.ndarray, mean: np.ndarray, noise: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """gamma and R that make the means, and the mean variance, those with y."""
+        """Means and variances of u, sample by sample, with y, (n, G)."""
         variance = 1 / self.precision + noise
         _, mills, x = self._probabilities(sign, mean, variance)
         u = self.mean + sign * mills / (self.precision * np.sqrt(variance))
         own = 1 / self.precision - mills * (mills + x) / (variance * self.precision**2)
-        total = 1 / own.mean(axis=0)
-        gamma = np.maximum(total - self.precision, _LEAST_PRECISION)
-        return gamma, total * u - self.precision * self.mean
+        return u, own
 
     def log_evidence(self, sign: np.ndarray, mean: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Approximate log p(y | h2, mean), shape (G,)."""

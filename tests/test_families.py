@@ -93,6 +93,10 @@ def test_a_scan_of_families_is_that_of_the_dense_matrix(cohort, tmp_path, monkey
     options = {"tests": ("wald", "bayes"), "dtype": "float64", "block_size": 32, "threads": 1}
     found = model.scan(from_file, **options)
     assert by_family == [32, 32, 26]
+    both = bl.scan({"one": model, "two": model}, from_file, **options)
+    assert by_family == 3 * [32, 32, 26]
+    for name in ("one", "two"):
+        pd.testing.assert_frame_equal(both[name], found, check_exact=True)
     table = pd.DataFrame({"y": model.y, "age": model.C["age"].to_numpy()}, index=ids)
     dense = bl.LMM("y ~ age", table, bl.GRM(model.relatedness.matrix.toarray(), ids))
     expected = dense.scan(from_file, **options)

@@ -895,7 +895,10 @@ def _sharing_a_rotation(models: Mapping[str, LMM]) -> list[list[str]]:
     """Names of models with the same samples on the same basis, together."""
     groups: dict[Any, list[str]] = {}
     for name, model in models.items():
-        groups.setdefault((id(model.basis), tuple(model.ids)), []).append(name)
+        # Families are not rotated apart from their tests: nothing to share (genome.families).
+        alone = isinstance(model.basis, BlockBasis)
+        key = name if alone else (id(model.basis), tuple(model.ids))
+        groups.setdefault(key, []).append(name)
     return list(groups.values())
 
 

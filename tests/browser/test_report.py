@@ -6,7 +6,9 @@ python -m pytest tests/browser.
 
 import base64
 import time
+import warnings
 
+import numpy as np
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -196,3 +198,44 @@ def test_print_has_still_figures(opened):
     pdf = base64.b64decode(printed["data"])
     assert pdf.startswith(b"%PDF")
     assert pdf.count(b"/Type /Page\n") + pdf.count(b"/Type /Page ") <= 20
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """Reports of several kernels, two traits and the liability."""
+    rng = np.random.default_rng(3)
+    x = rng.integers(0, 3, size=(120, 200))
+    y = (x[:, :60] - 1) @ rng.normal(size=(60, 2)) / 8 + rng.normal(size=(120, 2))
+    K = bl.grm(x)
+    halves = {"first half": bl.grm(x[:, :100]), "second half": bl.grm(x[:, 100:])}
+    liability = bl.LiabilityLMM(y[:, 0] > 0, kernel=K)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        draws = liability.sample(draws=50, tune=50, chains=4, seed=1)
+    folder = tmp_path_factory.mktemp("others")
+    parts = bl.PartitionedLMM(y[:, 0], kernels=halves)
+    pair = bl.BivariateLMM(y, kernel=K)
+    pages = [
+        parts.report(folder / "parts.html", tree=parts.posterior(400, seed=1)),
+        pair.report(folder / "pair.html", tree=pair.posterior(400, seed=1)),
+        liability.report(folder / "liability.html", tree=draws),
+    ]
+    return [path.as_uri() for path in pages]
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_reports_of_other_models_fit_the_screen(browser, others, width):
+    metrics = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 700}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        for page in others:
+            browser.get(page)
+            until(lambda: browser.execute_script("return document.readyState") == "complete")
+            wide = browser.execute_script("return document.documentElement.scrollWidth")
+            broken = browser.execute_script(
+                "return [...document.images].filter((i) => !i.complete || !i.naturalWidth).length"
+            )
+            problems = [row for row in browser.get_log("browser") if row["level"] == "SEVERE"]
+            assert (wide <= width + 1, broken, problems) == (True, 0, []), page
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

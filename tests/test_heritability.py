@@ -1,11 +1,14 @@
 """The h2 report, priors by reweighting, and the liability scale."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import bayeslmm as bl
 from bayeslmm import plots
+from bayeslmm.commands.heritability import heritability_lines
 from bayeslmm.model.heritability import h2_posteriors, is_two_valued
 from tests import dense
 
@@ -114,6 +117,10 @@ def test_a_two_valued_phenotype_is_on_the_observed_scale():
         assert "observed scale" in words
         assert "Heritability" not in words
     assert any("bl.liability_h2" in text for text in report.warnings)
+    lines = " ".join(heritability_lines({"case": binary, "y": model}))
+    case, y = re.split(r"(?<= )y: ", lines)
+    assert "on the observed scale, the numbers 0 and 1, which is no heritability" in case
+    assert "observed scale" not in y
     assert is_two_valued(binary.y)
     assert not is_two_valued(model.y)
     tree = binary.posterior(400, seed=1)

@@ -35,24 +35,27 @@ def labelled(K: np.ndarray) -> bl.GRM:
 # -- the sampler against what we did not write ----------------------------------------------
 
 
-@pytest.mark.parametrize("offset", [None, 0.7])
-def test_sampler_equals_orthant_probabilities(offset: float | None) -> None:
-    """The posterior of h2 of six people by SciPy's multivariate normal probabilities."""
+@pytest.mark.parametrize(("n", "offset", "cases"), [(6, None, 4), (6, 0.7, 4), (8, -0.5, 1)])
+def test_sampler_equals_orthant_probabilities(n: int, offset: float | None, cases: int) -> None:
+    """The posterior of h2 of a few people by SciPy's multivariate normal probabilities.
+
+    One case of eight has a precision of its own in the guide.
+    """
     from scipy.stats import multivariate_normal
 
-    K = np.kron(np.eye(3), np.array([[1, 0.8], [0.8, 1]]))
+    K = np.kron(np.eye(n // 2), np.array([[1, 0.8], [0.8, 1]]))
     S, U = np.linalg.eigh(K)
-    sign = np.array([1, 1, -1, -1, 1, 1.0])
+    sign = np.where(np.isin(np.arange(n), [0, 1, 4, 5][:cases]), 1.0, -1.0)
     grid = np.linspace(0.02, 0.98, 25)
-    V = grid[:, None, None] * K + (1 - grid)[:, None, None] * np.eye(6)
+    V = grid[:, None, None] * K + (1 - grid)[:, None, None] * np.eye(n)
     if offset is None:
         V = V + 1.0  # an intercept of variance 1, integrated out
-        X, precision, known = np.ones((6, 1)), np.ones(1), None
+        X, precision, known = np.ones((n, 1)), np.ones(1), None
     else:
-        X, precision, known = np.zeros((6, 0)), np.zeros(0), np.full(6, offset)
+        X, precision, known = np.zeros((n, 0)), np.zeros(0), np.full(n, offset)
     flipped = V * sign[:, None] * sign
-    limits = np.zeros(6) if offset is None else sign * offset
-    p = np.array([multivariate_normal(np.zeros(6), v).cdf(limits, rng=1) for v in flipped])
+    limits = np.zeros(n) if offset is None else sign * offset
+    p = np.array([multivariate_normal(np.zeros(n), v).cdf(limits, rng=1) for v in flipped])
     p /= p.sum()
     mean = p @ grid
     sd = np.sqrt(p @ (grid - mean) ** 2)

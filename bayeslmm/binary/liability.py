@@ -488,7 +488,7 @@ class LiabilityLMM:
         Without genotypes and samples: of the analysed ones, given their genetic value (the
         chance that another person of this genetic value and these covariates is a case).
         With a `prevalence` the risks are the population's: the sampling of cases and controls
-        is taken out of the odds.
+        is taken out of the odds. High ones are too high, as h2 is (docs/binary-traits.md).
 
         Parameters
         ----------

@@ -134,6 +134,9 @@ def ascertainment(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.set_xticks(range(len(designs)), labels)
     ax.set_ylabel("estimated h2")
     ax.set_ylim(min(0, ax.get_ylim()[0]), None)
-    ax.legend(frameon=False, fontsize=9)
+    # Above the axes, where no estimate can be.
+    ax.legend(
+        frameon=False, fontsize=9, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0
+    )
     ax.spines[["top", "right"]].set_visible(False)
     return ax

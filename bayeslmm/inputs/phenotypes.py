@@ -244,7 +244,7 @@ def _typed(column: pd.Series, path: Path, missing: Sequence[str]) -> pd.Series:
 
 def _index_by_id(table: pd.DataFrame, id: str, path: Path, *, repeated: bool) -> pd.DataFrame:
     ids = table[id]
-    if "FID" in table and ids.duplicated().any() and not repeated:
+    if "FID" in table and id != "FID" and ids.duplicated().any() and not repeated:
         ids = table["FID"] + "_" + ids
     twice = ids.duplicated().to_numpy()
     if twice.any() and not repeated:

@@ -50,7 +50,9 @@ def phenotypes(
 TURNS = (0.9, -0.9, 0.9, -0.9, 0.0, 0.5, np.nan, np.nan)
 
 
-def coverage(n: int, repeats: int, seconds: float, seed: int, out: Path) -> None:
+def coverage(
+    n: int, repeats: int, seconds: float, seed: int, out: Path, turns: tuple[float, ...] = TURNS
+) -> None:
     """One row for each phenotype: truth, posterior and REML; as `BivariateLMM.rg` has them.
 
     At fixed rg the other values are h2 0.6 and 0.5, re 0.2.
@@ -59,7 +61,7 @@ def coverage(n: int, repeats: int, seconds: float, seed: int, out: Path) -> None
     rng, start = np.random.default_rng([n, seed]), time.monotonic()
     rows = []
     for r in range(repeats):
-        rg = TURNS[r % len(TURNS)]
+        rg = turns[r % len(turns)]
         fixed = np.isfinite(rg)
         truth = np.array([0.6, 0.5, rg, 0.2, 0.0])
         if not fixed:
@@ -88,6 +90,8 @@ def coverage_table(files: list[Path]) -> None:
     """Print the table of docs/two-traits.md."""
     rows = pd.concat([pd.read_csv(file) for file in files])
     rows["what"] = np.where(rows.fixed, rows.rg.astype(str), "from the prior")
+    near_1 = rows[~rows.fixed & (rows.rg.abs() > 0.8)].assign(what="from the prior, |rg| > 0.8")
+    rows = pd.concat([rows, near_1])
     table = {}
     for key, t in rows.groupby(["n", "what"]):
         given = t[t.se.notna()]
@@ -189,6 +193,7 @@ def main() -> None:
     parser.add_argument("what", choices=names)
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--n", type=int, choices=[1197, 300], default=1197)
+    parser.add_argument("--rg", type=float, nargs="*", default=TURNS, help="nan: from the prior")
     parser.add_argument("--repeats", type=int, default=400)
     parser.add_argument("--seconds", type=float, default=np.inf, help="stop after so many")
     parser.add_argument("--seed", type=int, default=1)
@@ -196,7 +201,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.what == "coverage":
         out = options.out or Path("coverage.csv")
-        coverage(options.n, options.repeats, options.seconds, options.seed, out)
+        turns = tuple(options.rg)
+        coverage(options.n, options.repeats, options.seconds, options.seed, out, turns)
     elif options.what == "coverage-table":
         coverage_table(options.files)
     elif options.what == "calibration":

@@ -14,6 +14,7 @@ import sys
 
 import fuzz
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -182,6 +183,21 @@ def test_files_that_are_no_parquet(tmp_path):
         path.write_bytes(raw)
         refused(bl.read_phenotypes, path, "not a Parquet file")
         refused(shared.read_scan, path, "not a table of bayeslmm scan")
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("index_columns"), MemoryError("malloc of size 456059456 failed")]
+)
+def test_what_is_raised_inside_a_damaged_parquet(tmp_path, monkeypatch, error):
+    path = tmp_path / "x.parquet"
+    path.write_bytes(b"")
+
+    def raises(path):
+        raise error
+
+    monkeypatch.setattr(pd, "read_parquet", raises)
+    refused(bl.read_phenotypes, path, f"not a Parquet file .*{error.args[0]}")
+    refused(shared.read_scan, path, "not a table of bayeslmm scan")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from bayeslmm.inputs.genotype_files import locate
 from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.relatedness.dense import Relatedness, read_grm
 from bayeslmm.relatedness.sparse import read_sparse_grm
-from bayeslmm.runs.files import existing, table_of, text_of
+from bayeslmm.runs.files import existing, parquet_of, table_of, text_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -57,11 +57,7 @@ def read_scan(path: Path) -> pd.DataFrame:
     """The table that bayeslmm scan wrote."""
     expected = "a table of bayeslmm scan"
     if existing(path).suffix == ".parquet":
-        require_pyarrow()
-        try:
-            hits = pd.read_parquet(path)
-        except (ValueError, OSError) as error:
-            raise InputError(f"{path}: not {expected} ({error}).") from error
+        hits = parquet_of(path, expected)
     else:
         text = dict.fromkeys(("id", "chrom", "ea", "oa"), str)
         hits = table_of(path, expected, sep="\t", dtype=text)

@@ -20,7 +20,7 @@ import pandas as pd
 from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs import hints
 from bayeslmm.inputs.case_control import coded_words
-from bayeslmm.runs.files import existing
+from bayeslmm.runs.files import existing, parquet_of
 
 # Names in a piece of Python in a formula: `quoted`, Q("quoted") or bare; not called, not a keyword.
 _NAMES = re.compile(r"`([^`]+)`|\bQ\(\s*['\"]([^'\"]+)['\"]|\b([^\W\d]\w*)\b(?!\s*(?:\(|=(?!=)))")
@@ -143,14 +143,7 @@ def read_phenotypes(
     """
     path = existing(path)
     if path.suffix == ".parquet":
-        try:
-            table = pd.read_parquet(path)
-        except ImportError:
-            raise InputError(
-                f"{path}: reading Parquet needs pyarrow: pip install 'bayeslmm[parquet]'."
-            ) from None
-        except (OSError, ValueError) as error:  # pyarrow's own errors among them
-            raise InputError(f"{path}: not a Parquet file ({error}).") from error
+        table = parquet_of(path, "a Parquet file")
         if not isinstance(table.index, pd.RangeIndex):
             table = table.reset_index()
         table.index = pd.RangeIndex(1, len(table) + 1, name="row")

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from bayeslmm.runs.progress import log
 _WORK, _LOCK = "work", "lock"
 _MANIFEST = f"{_WORK}.json"
 _SHOWN = 60
+_HASHED = 2**16  # ids that are text at a time
 
 
 class Checkpoint:
@@ -203,16 +204,19 @@ def differences(before: Any, now: Any, name: str = "") -> list[str]:
 def digest(*values: np.ndarray | pd.Index | pd.Series | str) -> str:
     """A hash of arrays, ids and texts, for the description of some work."""
     total = hashlib.sha256()
+    parts: Iterable[bytes]
     for value in values:
         if isinstance(value, str):
-            content = value.encode()
+            parts = [value.encode()]
         elif isinstance(value, np.ndarray) and value.dtype != object:
             total.update(f"{value.dtype}{value.shape}".encode())
-            content = np.ascontiguousarray(value).tobytes()
+            parts = [np.ascontiguousarray(value).tobytes()]
         else:
-            content = "\n".join(map(str, value)).encode()
-        total.update(len(content).to_bytes(8, "little"))
-        total.update(content)
+            starts = range(0, max(1, len(value)), _HASHED)
+            parts = ("\n".join(map(str, value[i : i + _HASHED])).encode() for i in starts)
+        for content in parts:
+            total.update(len(content).to_bytes(8, "little"))
+            total.update(content)
     return total.hexdigest()
 
 

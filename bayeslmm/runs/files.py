@@ -172,6 +172,20 @@ def table_of(path: str | os.PathLike[str], expected: str, **options: Any) -> pd.
         raise InputError(f"{path}: not {expected} ({str(error).strip()}).") from error
 
 
+def parquet_of(path: str | os.PathLike[str], expected: str) -> pd.DataFrame:
+    """Content of a Parquet file; an `InputError` if it is not `expected`, or pyarrow is absent."""
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(existing(path))
+    except ImportError:
+        raise InputError(
+            f"{path}: reading Parquet needs pyarrow: pip install 'bayeslmm[parquet]'."
+        ) from None
+    except Exception as error:  # of a damaged file pyarrow and pandas raise whatever comes
+        raise InputError(f"{path}: not {expected} ({error}).") from error
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file, as a hexadecimal string; of a folder, that of its files and names."""
     path = Path(path)

@@ -81,7 +81,7 @@ _POWER_ERROR = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-7}
 # Powers beyond this are more expensive, or less exact, than a factor for each node.
 _MOST_POWERS = 7
 # Of the vectors P y and P C, to a rounding error.
-_VECTOR_DEGREE, _NARROW_NODES = 10, 7
+_VECTOR_DEGREE, _NARROW_NODES = 8, 7
 # Where as many powers as this serve, eigenvalues are near 1: people share little.
 _FEW_POWERS = 3
 # Places in the range, -1 to 1, of the factors that log|V| comes from, the first in the middle: in
@@ -166,7 +166,9 @@ def chromosome_kernels(
     for label in labels:
         part = _part(source, label, model.ids)
         n_rest = whole.n_variants - part.n_variants
-        rest = _like(whole, _difference(whole, part), n_rest)
+        # LOCO has no further use for the chromosome's own matrix.
+        out = part.matrix if background == "loco" else np.empty_like(part.matrix)
+        rest = _like(whole, _difference(whole, part, out), n_rest)
         if background == "rest+chrom":
             kernel, share = _mixture(model, rest, part, start)
             near = start
@@ -395,14 +397,13 @@ def _maximise_share(profile: Callable[[float], float], start: float) -> float:
     return max(tried, key=lambda q: tried[q])
 
 
-def _difference(whole: GRM, part: GRM) -> np.ndarray:
-    """K of the variants of `whole` that are not in `part`."""
+def _difference(whole: GRM, part: GRM, out: np.ndarray) -> np.ndarray:
+    """K of the variants of `whole` that are not in `part`, put into `out`."""
     n_rest = whole.n_variants - part.n_variants
-    out = np.empty_like(whole.matrix)
 
     def work(rows: slice) -> None:
-        np.multiply(whole.matrix[rows], whole.n_variants / n_rest, out=out[rows])
-        out[rows] -= part.matrix[rows] * (part.n_variants / n_rest)
+        np.multiply(part.matrix[rows], -part.n_variants / n_rest, out=out[rows])
+        out[rows] += whole.matrix[rows] * (whole.n_variants / n_rest)
 
     _by_rows(len(out), work)
     return out

@@ -41,12 +41,14 @@ single_snp(sys.argv[1], sys.argv[2], K0=sys.argv[1], covar=sys.argv[3],
 """
 _OURS = """
 import sys
+from pathlib import Path
 import bayeslmm as bl
+from bayeslmm.runs.results import write_table
 genotypes = bl.read_genotypes(sys.argv[1])
 grm = bl.grm(genotypes, scale="centered", progress=False)
 model = bl.LMM("y ~ age", sys.argv[2], grm)
-model.scan(genotypes, sys.argv[3].split(","), background=sys.argv[4], progress=False).to_csv(
-    sys.argv[5], sep="\\t")
+table = model.scan(genotypes, sys.argv[3].split(","), background=sys.argv[4], progress=False)
+write_table(table, Path(sys.argv[5]))
 """
 
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import bayeslmm as bl
 from bayeslmm import cli
+from bayeslmm.inputs.case_control import CaseControl
 from bayeslmm.reporting import diagnostics
 
 
@@ -121,6 +122,30 @@ def test_lights_of_draws(attrs, level, said):
     check = diagnostics.of_draws(xr.DataTree(xr.Dataset(attrs=attrs)))
     assert check.level == level
     assert said in f"{check.finding} {check.action}"
+
+
+def test_lights_of_cases():
+    few = CaseControl(np.repeat([0.0, 1.0], [400, 12]), "0", "1")
+    many = CaseControl(np.repeat([0.0, 1.0], [400, 300]), "0", "1")
+    assert diagnostics.of_cases(few).level == "look"
+    assert "12 cases" in diagnostics.of_cases(few).finding
+    assert diagnostics.of_cases(many).level == "good"
+
+
+def test_priors_are_written_in_words():
+    priors = bl.priors
+    assert str(priors.Normal(0.1)) == "normal, sd 0.1"
+    assert str(priors.EffectPrior(0.2)) == "normal, sd 0.2"
+    weighted = priors.EffectPrior((0.1, 0.4), (3, 1), alpha=-0.25)
+    assert str(weighted) == (
+        "normal, sd 0.1 (probability 0.75) or 0.4 (probability 0.25) at allele frequency 1/2, the "
+        "variance per allele proportional to [2p(1-p)]^-0.25"
+    )
+    assert str(priors.SpikeSlab(0.01, (0.1, 0.2))) == (
+        "0, or with probability 0.01 normal, sd 0.1 or 0.2, equally probable"
+    )
+    assert "global scale 0.05" in str(priors.Horseshoe())
+    assert "R2 ~ Beta(1, 1)" in str(priors.R2D2())
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """What the documentation promises is there."""
 
+import json
 import re
 from pathlib import Path
 
@@ -89,13 +90,16 @@ def test_options_that_stand_for_other_programs_exist():
     assert seen > 50
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda page: page.name)
 def test_names_of_the_package_exist(page):
-    names = set(
-        re.findall(
-            r"\bbl\.((?:plots|priors|kernels|datasets|transforms)\.\w+|\w+)", page.read_text()
-        )
-    )
+    text = page.read_text()
+    if page.suffix == ".ipynb":
+        text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+    parts = "plots|priors|kernels|datasets|transforms"
+    names = set(re.findall(rf"\bbl\.((?:{parts})\.\w+|\w+)", text))
     for name in names:
         thing = bl
         for part in name.split("."):

@@ -166,7 +166,7 @@ def as_text(table: pd.DataFrame, *, header: bool = True) -> str:
     Examples
     --------
     >>> as_text(pd.DataFrame({"id": ["a", None], "p": [0.123456789, float("nan")]}))
-    'id\tp\\na\\t0.123457\\nNA\\tNA\\n'
+    'id\tp\na\t0.123457\nNA\tNA\n'
     """
     kinds = [
         _KINDS.get(kind.kind, "") if isinstance(kind, np.dtype | pd.StringDtype) else ""

@@ -145,7 +145,8 @@ def pcgc(model: LMM, prevalence: float, *, groups: Any = None, prob: float = 0.9
     h2 = top / bottom * kappa
     se = np.sqrt(pairs.variance(top / bottom, labels)) / bottom * kappa
     width = float(ndtri(0.5 + prob / 2)) * se
-    return Pcgc(h2, se, h2 - width, h2 + width, prob, n, cases.n_cases, prevalence, count)
+    low, high = float(h2 - width), float(h2 + width)
+    return Pcgc(float(h2), float(se), low, high, prob, n, cases.n_cases, prevalence, count)
 
 
 def _risks(model: LMM, y: np.ndarray) -> np.ndarray:

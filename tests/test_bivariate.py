@@ -502,7 +502,7 @@ def test_plots_draw_the_joint_posterior(pair):
     report = pair.rg(500, seed=1)
     ax = bl.plots.two_traits(report)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("Genetic correlation", "Residual correlation")
-    assert bl.plots.two_traits(report, "h2").get_ylabel() == "Heritability of mch"
+    assert bl.plots.two_traits(report, "h2").get_ylabel() == "$h^2$ of mch"
     with pytest.raises(bl.InputError, match="what='rg' is unknown; expected one of 'correlations'"):
         bl.plots.two_traits(report, "rg")
 

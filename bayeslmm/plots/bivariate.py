@@ -104,7 +104,7 @@ def two_traits(
     ax: Axes | None = None,
     title: str | None = None,
 ) -> Axes:
-    """Joint posterior of the two correlations, or of the two heritabilities.
+    """Joint posterior of the two correlations, or of h2 of both traits.
 
     Regions of highest density with 50%, 80% and 95% of the probability, and REML.
 
@@ -130,7 +130,7 @@ def two_traits(
     >>> y = np.random.default_rng(2).normal(size=(80, 2))
     >>> report = bl.BivariateLMM(y, kernel=bl.grm(x)).rg(seed=1)
     >>> bl.plots.two_traits(report, "h2").get_xlabel()
-    'Heritability of y1'
+    '$h^2$ of y1'
     """
     if what not in _PAIRS:
         raise InputError(f"what='{what}' is unknown; expected one of {listing(_PAIRS)}.")
@@ -139,10 +139,7 @@ def two_traits(
     if what == "h2":
         x, y = (posterior["h2"].sel(trait=trait).to_numpy().ravel() for trait in report.traits)
         ax.set(
-            **{
-                f"{axis}label": f"Heritability of {t}"
-                for axis, t in zip("xy", report.traits, strict=True)
-            }
+            **{f"{axis}label": f"$h^2$ of {t}" for axis, t in zip("xy", report.traits, strict=True)}
         )
         reml, bottom = report.fit.h2.to_numpy(), 0.0
     else:

@@ -134,7 +134,7 @@ def chromosome_h2(
     genotypes: Genotypes,
     *,
     ax: Axes | None = None,
-    title: str = "Heritability of chromosomes by their length",
+    title: str = "Share of chromosomes by their length",
 ) -> Axes:
     """Share of variance of each chromosome against its length, with the line through the origin.
 

@@ -92,7 +92,7 @@ def report_model(
     draft: Draft
     if isinstance(model, PartitionedLMM):
         draft = _Parts(model, tree, genotypes, seed)
-        named = f"{draft.name}: parts of its heritability"
+        named = f"{draft.name}: parts of its h²"
     elif isinstance(model, BivariateLMM):
         draft = _Pair(model, tree, seed)
         named = f"{listed(model.traits)}: genetic correlation"
@@ -313,11 +313,11 @@ class _Parts(Draft):
                 said.append(f"{listed(below)} less")
             words = f"With probability above 95%, {', and '.join(said)}."
             self.answer.append(
-                f"By their number of variants, {listed(above)} {_hold(above)} more heritability "
+                f"By their number of variants, {listed(above)} {_hold(above)} more of h² "
                 "than expected."
                 if above
                 else f"By their number of variants, {listed(below)} {_hold(below)} less "
-                "heritability than expected."
+                "of h² than expected."
             )
         else:
             words = (
@@ -338,8 +338,7 @@ class _Parts(Draft):
         two = dict.fromkeys(("of variants", "of h²", "enrichment", "low", "high"), "{:.2f}".format)
         section.add(
             paragraph(
-                "Enrichment is a part's share of the heritability over its share of the variants. "
-                + words
+                "Enrichment is a part's share of h² over its share of the variants. " + words
             ),
             figure(
                 partial(draw, plots.enrichment, found, title=""),
@@ -364,13 +363,11 @@ class _Parts(Draft):
                 figure(
                     partial(draw, plots.chromosome_h2, found, genotypes, title=""),
                     (6.4, 4.2),
-                    "Heritability of each chromosome against its length",
+                    "h² of each chromosome against its length",
                     "A polygenic trait lies on the line; above it is what large effects add.",
                 )
             )
-        self.method(
-            "Enrichment is the share of a part in the heritability over its share in the variants"
-        )
+        self.method("Enrichment is the share of a part in h2 over its share in the variants")
 
     def _overlap(self, told: list[warnings.WarningMessage]) -> None:
         model = self.model
@@ -609,7 +606,7 @@ class _Pair(Draft):
         from bayeslmm import plots
 
         report, fit = self.found, self.found.fit
-        section = self.section("h2", "Heritability of both traits", "Heritability")
+        section = self.section("h2", "h² of both traits", "h²")
         rows = [
             (
                 trait,
@@ -626,7 +623,7 @@ class _Pair(Draft):
             figure(
                 partial(draw, plots.two_traits, report, "h2", title=""),
                 (5.2, 4.4),
-                "Joint posterior of both heritabilities",
+                "Joint posterior of h² of both traits",
             ),
             table(
                 pd.DataFrame(rows, columns=columns),

@@ -116,8 +116,8 @@ def test_tasks_of_one_process_take_one_thread_each():
 
 @pytest.fixture(scope="module")
 def client():
-    distributed = pytest.importorskip("distributed")
     import dask
+    import distributed
 
     quiet = {"distributed.worker.daemon": True, "distributed.admin.log-format": "%(message)s"}
     with (

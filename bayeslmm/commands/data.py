@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,9 @@ class Data:
         """The table of phenotypes."""
         return read_phenotypes(self.pheno, id=self.id)
 
+    @cached_property
     def cohort(self) -> Genotypes:
-        """The genotypes of all variants and samples."""
+        """The genotypes of all variants and samples; their tables are read once."""
         assert self.genotypes is not None
         return read_genotypes(self.genotypes)
 
@@ -122,7 +124,7 @@ class Data:
         elif self.grm is not None:
             kernel = read_kernel(self.grm)
         else:
-            genotypes = self.cohort()
+            genotypes = self.cohort
             for formula in self.formulas:
                 self.require_samples(formula, table, genotypes)
             kernel = make_grm(

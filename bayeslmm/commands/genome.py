@@ -123,7 +123,7 @@ def scan(
         open_run(data, out, overwrite=overwrite, threads=threads) as run,
     ):
         table = data.table()
-        genotypes = data.cohort()
+        genotypes = data.cohort
         run.clock(repr(genotypes))
         kernel: Relatedness | Basis | None = None
         if not no_kernel:
@@ -205,7 +205,7 @@ def finemap(
     parse_region(region)
     with open_run(data, out, overwrite=overwrite, threads=threads) as run:
         table = data.table()
-        genotypes = data.cohort()
+        genotypes = data.cohort
         kernel = data.kernel(table, run.clock)
         lines: list[str] = []
         for name, formula in data.traits():

@@ -57,7 +57,7 @@ def partition(
     share_prior = prior_of_shares(prior)
     with open_run(data, out, overwrite=overwrite, threads=threads) as run:
         table = data.table()
-        genotypes = data.cohort()
+        genotypes = data.cohort
         for formula in data.formulas:
             data.require_samples(formula, table, genotypes)
         genotypes = data.selected(genotypes)

@@ -84,7 +84,7 @@ def report(
 def _univariate(data: Data, table: pd.DataFrame, given: dict[str, Any], clock: Clock) -> _Models:
     """Models of bayeslmm h2 and scan."""
     kernel = data.kernel(table, clock) if given.get("kernel", True) else None
-    genotypes = None if data.genotypes is None else data.cohort()
+    genotypes = None if data.genotypes is None else data.cohort
     if kernel is None and genotypes is not None:
         table = table[table.index.isin(genotypes.samples.index)]
     h2_prior = parse_prior(given.get("prior", "uniform"), given.get("spike", 0.0))
@@ -99,7 +99,7 @@ def _univariate(data: Data, table: pd.DataFrame, given: dict[str, Any], clock: C
 
 def _partitioned(data: Data, table: pd.DataFrame, given: dict[str, Any], clock: Clock) -> _Models:
     """Models of bayeslmm partition."""
-    genotypes = data.selected(data.cohort())
+    genotypes = data.selected(data.cohort)
     kernels = make_kernels(genotypes, table, given["by"], given["household"], data.scale, clock)
     prior = prior_of_shares(given["prior"])
     return {

@@ -71,7 +71,7 @@ def sample(
     with open_run(data, out, overwrite=overwrite, threads=threads) as run:
         table = data.table()
         hits = None if scan is None else read_scan(scan)
-        genotypes = data.cohort() if with_snps else None
+        genotypes = data.cohort if with_snps else None
         chosen = _chosen_snps(snps, hits, top, locus_gap)
         if genotypes is not None:
             genotypes = genotypes.select(variants=chosen)

@@ -45,7 +45,7 @@ def stepwise(
         )
     with open_run(data, out, overwrite=overwrite, threads=threads) as run:
         table = data.table()
-        genotypes = data.cohort()
+        genotypes = data.cohort
         kernel = data.kernel(table, run.clock)
         lines: list[str] = []
         for name, formula in data.traits():
@@ -95,7 +95,7 @@ def threshold(
         parse_region(region)
     with open_run(data, out, overwrite=overwrite, threads=threads) as run:
         table = data.table()
-        genotypes: Genotypes = data.cohort()
+        genotypes: Genotypes = data.cohort
         kernel = data.kernel(table, run.clock)
         found: dict[str, Threshold] = {}
         for name, formula in data.traits():

@@ -7,6 +7,7 @@ weights; between Chebyshev nodes they are interpolated, for they are smooth in l
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -82,7 +83,7 @@ def cardinal(t: np.ndarray, nodes: int = NODES) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(ABC):
     """A null model at G values of the variance ratio, and what variants are multiplied with.
 
     Attributes
@@ -103,13 +104,13 @@ class Weights:
         """Number of nodes."""
         return len(self.log_ratio)
 
+    @abstractmethod
     def products(self, x: np.ndarray) -> Products:
         """Products of rotated variants in rows, (v, n), with all that is multiplied."""
-        raise NotImplementedError
 
+    @abstractmethod
     def at_nodes(self, products: Products) -> tuple[np.ndarray, np.ndarray]:
         """a and b of variants at the nodes, from their products: two arrays (v, G), float64."""
-        raise NotImplementedError
 
     def statistics(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """a and b for rotated variants in rows, shape (v, n): two arrays (v, G), float64."""

@@ -10,8 +10,8 @@ from scipy import linalg, stats
 
 import bayeslmm as bl
 from bayeslmm.bivariate import likelihood as biv
-from bayeslmm.model.lmm import maximise as maximise_h2
 from bayeslmm.numerics import likelihood
+from bayeslmm.numerics.maximum import maximise_h2
 from bayeslmm.priors import CorrelationPrior, beta, uniform
 
 FLAT = biv.PairPrior((uniform(), uniform()), CorrelationPrior(), CorrelationPrior())

@@ -10,8 +10,8 @@ import pytest
 from tolerances import GOLDEN
 
 import bayeslmm as bl
-from bayeslmm.model.lmm import maximise
 from bayeslmm.numerics import likelihood
+from bayeslmm.numerics.maximum import maximise_h2
 
 pytestmark = pytest.mark.golden
 FOLDER = Path(__file__).parent / "golden"
@@ -130,7 +130,7 @@ def test_gemma_null_model(name):
     GOLDEN["gemma h2, s2_g, s2_e"].check(estimates / [pve, vg, ve] - 1)
     GOLDEN["gemma se of h2"].check(fit.h2_se / se_pve - 1)
     data = model(name).rotated
-    h2_ml = maximise(lambda h2: likelihood.full_loglik(data, h2))
+    h2_ml = maximise_h2(lambda h2: likelihood.full_loglik(data, h2))
     ml_found = likelihood.full_loglik(data, np.array([h2_ml]))[0]
     GOLDEN["gemma loglik"].check([fit.loglik / reml - 1, ml_found / ml - 1])
     GOLDEN["gemma b and se"].check(fit.b.se.to_numpy() / se - 1)

@@ -44,7 +44,7 @@ from functools import cached_property
 import numpy as np
 
 from bayeslmm.binary.guide import Guide, mills_ratio
-from bayeslmm.numerics.nodes import cardinal, chebyshev, nodes_for, series
+from bayeslmm.numerics.chebyshev import cardinal, chebyshev, nodes_for, series
 
 # Nodes of h2 are Chebyshev's in its logit, over this range: all but 1e-6 of (0, 1).
 TOP_LOGIT = 14.0

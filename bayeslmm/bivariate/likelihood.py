@@ -37,6 +37,7 @@ from bayeslmm.bases.basis import Basis
 from bayeslmm.errors import InputError
 from bayeslmm.numerics import likelihood, newton
 from bayeslmm.numerics.importance import Mixture, importance_sample, metropolis_sample
+from bayeslmm.numerics.maximum import maximise_h2
 from bayeslmm.priors import CorrelationPrior, H2Prior
 
 THETA = ("h2_1", "h2_2", "rg", "re", "log_ratio")
@@ -406,8 +407,6 @@ def _starts(data: PairData, fixed: Mapping[str, float]) -> np.ndarray:
 
 def _alone(data: PairData, t: int) -> tuple[float, float]:
     """h2 and total variance of one trait; absent ones at their mean, which is a start only."""
-    from bayeslmm.model.lmm import maximise as maximise_h2
-
     part = data.columns[t]
     one = likelihood.Rotated(
         data.s, data.y[t], data.C[t], part.to_covariates, part.b_ols, data.kappa, part.sd_y

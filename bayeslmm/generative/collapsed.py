@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayeslmm.generative.eigen import ModelData, check_names, check_r2d2, snp_widths, variances
+from bayeslmm.numerics.chebyshev import lagrange, nodes_over
 from bayeslmm.numerics.likelihood import LARGEST_H2
-from bayeslmm.numerics.nodes import lagrange, nodes_over
 from bayeslmm.priors import R2D2, H2Prior, Horseshoe, Normal, SnpPrior
 
 if TYPE_CHECKING:

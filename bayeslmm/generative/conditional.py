@@ -9,7 +9,7 @@ import numpy as np
 
 from bayeslmm.errors import InputError
 from bayeslmm.model.snps import SelectedSnps
-from bayeslmm.numerics.nodes import lagrange, nodes_over
+from bayeslmm.numerics.chebyshev import lagrange, nodes_over
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -44,11 +44,12 @@ from bayeslmm.inputs.sources import require_library
 from bayeslmm.model.intervals import restricted_information
 from bayeslmm.model.snps import aligned, require_genotypes, selected_snps
 from bayeslmm.numerics import likelihood
+from bayeslmm.numerics.chebyshev import chebyshev
+from bayeslmm.numerics.maximum import maximise_h2
 from bayeslmm.numerics.nodes import (
     COLLINEAR,
     HALF_WIDTH,
     Weights,
-    chebyshev,
     interpolate,
     maximise_on_nodes,
     stacked_weights,
@@ -213,11 +214,9 @@ class Scanner:
     def _null_log_ratio(self, kind: Literal["reml", "ml"], limit: float = np.inf) -> float:
         if self.basis is None:
             return 0.0
-        from bayeslmm.model.lmm import maximise
-
         loglik = likelihood.restricted_loglik if kind == "reml" else likelihood.full_loglik
         largest = 1 / (1 + np.exp(-limit))
-        h2 = maximise(lambda h: np.where(h <= largest, loglik(self.data, h), -np.inf))
+        h2 = maximise_h2(lambda h: np.where(h <= largest, loglik(self.data, h), -np.inf))
         with np.errstate(divide="ignore"):
             return float(np.clip(np.log(h2) - np.log1p(-h2), *_LOG_RANGE))
 

@@ -48,17 +48,8 @@ from bayeslmm.genome import bayes_factors
 from bayeslmm.genome.association import Background, Scanner
 from bayeslmm.genome.bayes_factors import LOG_RANGE
 from bayeslmm.numerics import likelihood
-from bayeslmm.numerics.nodes import (
-    HALF_WIDTH,
-    Products,
-    Weights,
-    cardinal,
-    chebyshev,
-    interpolate,
-    maximise_on_nodes,
-    nodes_for,
-    series,
-)
+from bayeslmm.numerics.chebyshev import cardinal, chebyshev, nodes_for, series
+from bayeslmm.numerics.nodes import HALF_WIDTH, Products, Weights, interpolate, maximise_on_nodes
 from bayeslmm.relatedness.dense import GRM, grm
 from bayeslmm.runs.progress import quiet
 

@@ -36,7 +36,8 @@ from bayeslmm.genome.codings import dominance_deviation
 from bayeslmm.inputs.genotypes import CenteredBlock
 from bayeslmm.model.effects import snp_terms
 from bayeslmm.numerics import likelihood
-from bayeslmm.numerics.nodes import COLLINEAR, Weights, cardinal, maximise_on_nodes
+from bayeslmm.numerics.chebyshev import cardinal
+from bayeslmm.numerics.nodes import COLLINEAR, Weights, maximise_on_nodes
 from bayeslmm.numerics.quadrature import unit_density
 from bayeslmm.numerics.tails import log10_p_f, log10_p_f2
 

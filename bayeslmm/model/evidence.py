@@ -16,6 +16,7 @@ import pandas as pd
 
 from bayeslmm.errors import InputError
 from bayeslmm.numerics import likelihood
+from bayeslmm.numerics.maximum import maximise_h2
 from bayeslmm.numerics.quadrature import unit_density
 from bayeslmm.priors import H2Prior, beta
 
@@ -164,12 +165,11 @@ def _savage_dickey(data: likelihood.Rotated, prior: H2Prior, log_bf: float) -> f
 
 def restricted_lrt(model: LMM) -> float:
     """Twice the gain of restricted log-likelihood from h2 = 0 to its maximum."""
-    from bayeslmm.model.lmm import maximise
 
     def loglik(h2: np.ndarray) -> np.ndarray:
         return likelihood.restricted_loglik(model.rotated, h2)
 
-    best, none = loglik(np.array([maximise(loglik), 0.0]))
+    best, none = loglik(np.array([maximise_h2(loglik), 0.0]))
     return max(2 * float(best - none), 0.0)
 
 

@@ -34,6 +34,7 @@ import numpy as np
 from bayeslmm.errors import InputError
 from bayeslmm.numerics import likelihood
 from bayeslmm.numerics.likelihood import Rotated
+from bayeslmm.numerics.maximum import maximise_h2
 from bayeslmm.runs.memory import require_memory
 
 type Method = Literal["rlrt", "score", "reml"]
@@ -362,9 +363,7 @@ def h2_confidence_interval(
 
 def reml(data: Rotated) -> float:
     """The REML estimate of h2, at most `TOP`."""
-    from bayeslmm.model.lmm import maximise
-
-    return min(maximise(lambda h: likelihood.restricted_loglik(data, h)), TOP)
+    return min(maximise_h2(lambda h: likelihood.restricted_loglik(data, h)), TOP)
 
 
 def _wald(data: Rotated, level: float) -> tuple[float, float]:

@@ -33,7 +33,7 @@ from scipy.special import gammaln
 from bayeslmm.bases.basis import Basis
 from bayeslmm.errors import InputError, listing
 from bayeslmm.numerics import likelihood
-from bayeslmm.numerics.nodes import lagrange, nodes_over
+from bayeslmm.numerics.chebyshev import lagrange, nodes_over
 from bayeslmm.numerics.quadrature import unit_density
 from bayeslmm.priors import H2Prior
 

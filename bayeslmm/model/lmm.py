@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -26,6 +26,7 @@ from bayeslmm.inputs.phenotypes import (
     with_pcs,
 )
 from bayeslmm.numerics import likelihood
+from bayeslmm.numerics.maximum import maximise_h2
 from bayeslmm.numerics.quadrature import UnitDensity, unit_density
 from bayeslmm.priors import H2Prior, as_h2_prior
 from bayeslmm.relatedness.dense import GRM, HasGRM, Relatedness, as_grm
@@ -47,9 +48,6 @@ if TYPE_CHECKING:
     from bayeslmm.relatedness.structure import PCA
 
 type Kernel = Relatedness | HasGRM | Basis | pd.DataFrame | np.ndarray
-_GRID = np.unique(np.concatenate([[0], np.geomspace(1e-6, 0.05, 12), np.linspace(0.06, 0.94, 45)]))
-_GRID = np.unique(np.concatenate([_GRID, 1 - _GRID[:14], [likelihood.LARGEST_H2]]))
-_GRID = _GRID[_GRID <= likelihood.LARGEST_H2]
 
 
 @dataclass(frozen=True)
@@ -473,7 +471,9 @@ class LMM:
         """
         if self.basis is None:
             return self._fit("REML", 0.0)
-        return self._fit("REML", maximise(lambda h: likelihood.restricted_loglik(self.rotated, h)))
+        return self._fit(
+            "REML", maximise_h2(lambda h: likelihood.restricted_loglik(self.rotated, h))
+        )
 
     def map(self) -> Fit:
         """The mode of the posterior of h2, with s2 and effects estimated given it.
@@ -490,7 +490,7 @@ class LMM:
             prior = self.h2_prior.log_density(inside)
             return likelihood.integrated_loglik(self.rotated, h2) + prior
 
-        return self._fit("MAP", maximise(log_posterior), self.h2_prior)
+        return self._fit("MAP", maximise_h2(log_posterior), self.h2_prior)
 
     def _fit(self, method: str, h2: float, prior: H2Prior | None = None) -> Fit:
         data, df = self.rotated, self.rotated.df
@@ -1382,19 +1382,6 @@ def _conditionals_at(
     if (h2 == 0).any():
         found[h2 == 0] = columns(np.zeros(1))
     return np.exp(found[:, 0]), found[:, 1 : 1 + c], found[:, 1 + c :].reshape(-1, c, c)
-
-
-def maximise(function: Callable[[np.ndarray], np.ndarray]) -> float:
-    """Largest value of a function of h2 on [0, 1]: grid, then repeated zoom to 1e-10."""
-    x = _GRID
-    while True:
-        values = function(x)
-        best = int(np.nanargmax(values))
-        low, high = x[max(best - 1, 0)], x[min(best + 1, len(x) - 1)]
-        if high - low < 1e-10:
-            break
-        x = np.linspace(low, high, 17)
-    return 0.0 if x[best] < 1e-9 else float(x[best])
 
 
 def _standard_errors(

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayeslmm.errors import InputError
+from bayeslmm.numerics.chebyshev import chebyshev, lagrange, nodes_for
 
 if TYPE_CHECKING:
     from bayeslmm.bases.basis import Basis
@@ -107,12 +108,6 @@ class Rotated:
         precision, a sum over samples becomes one over nodes, whose weights do not depend on h2.
         None where samples are few, or their eigenvalues too spread for that to be less work.
         """
-        from bayeslmm.numerics.nodes import (  # which imports this module
-            chebyshev,
-            lagrange,
-            nodes_for,
-        )
-
         if self.n < _MANY:
             return None
         positive = self.s > 0

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from bayeslmm.numerics import likelihood
+from bayeslmm.numerics.chebyshev import cardinal, to_coefficients
 
-# Panels this wide, in log ratio, with this many nodes: errors of 1e-7.
+# Panels this wide, in log ratio, with `chebyshev.NODES` nodes: errors of 1e-7.
 HALF_WIDTH = 1.5
-NODES = 12
 # A variant of whose sum of squares the covariates leave less than this share is not tested.
 COLLINEAR = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-9}
 # Relative error of weights that are combined from few.
@@ -31,55 +30,6 @@ _SMALL = 1000
 # Numbers of a piece of a block: they stay in the processor's cache.
 _CACHED = 2**19
 _TRIAL = np.linspace(-1, 1, 25)
-
-
-def nodes_for(half_width: float, error: float) -> int:
-    """Nodes between which 1 / (r s + 1) is interpolated to this relative error, in log r.
-
-    Its singularities lie at a distance of pi from the real line, which sets the rate.
-    """
-    return int(np.ceil(-np.log(error) / np.arcsinh(np.pi / half_width)))
-
-
-def nodes_over(t: np.ndarray, digits: float) -> np.ndarray:
-    """Chebyshev nodes over the range of t that interpolate such functions there to e^-digits."""
-    half = 0.5 * np.ptp(t) + 1e-12
-    count = nodes_for(half, np.exp(-digits)) + 2
-    return 0.5 * (t.min() + t.max()) + half * chebyshev(count)
-
-
-def lagrange(nodes: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Lagrange polynomials of Chebyshev nodes (N,) at x (d,), barycentric, shape (d, N)."""
-    N = len(nodes)
-    angles = np.pi * (np.arange(N) + 0.5) / N
-    weights = np.where(np.arange(N) % 2, -1.0, 1.0) * np.sin(angles)
-    gap = x[:, None] - nodes
-    exact = gap == 0
-    terms = weights / np.where(exact, 1.0, gap)
-    hit = exact.any(axis=1)
-    terms[hit] = exact[hit]
-    return terms / terms.sum(axis=1, keepdims=True)
-
-
-@cache
-def chebyshev(nodes: int = NODES) -> np.ndarray:
-    """Chebyshev nodes on (-1, 1)."""
-    return np.cos(np.pi * (np.arange(nodes) + 0.5) / nodes)
-
-
-@cache
-def _to_coefficients(nodes: int) -> np.ndarray:
-    return np.linalg.inv(np.polynomial.chebyshev.chebvander(chebyshev(nodes), nodes - 1))
-
-
-def series(values: np.ndarray) -> np.ndarray:
-    """Chebyshev series of the polynomial with these values (k,) at the nodes."""
-    return _to_coefficients(len(values)) @ values
-
-
-def cardinal(t: np.ndarray, nodes: int = NODES) -> np.ndarray:
-    """Weights (v, nodes) that take values at the Chebyshev nodes to those at t (v,)."""
-    return np.polynomial.chebyshev.chebvander(t, nodes - 1) @ _to_coefficients(nodes)
 
 
 @dataclass(frozen=True)
@@ -314,7 +264,7 @@ def maximise_on_nodes(values: np.ndarray, top: np.ndarray) -> tuple[np.ndarray, 
     """Maximum on [-1, top] of the polynomials with these values (v, k) at Chebyshev nodes."""
     polynomial = np.polynomial.chebyshev
     k = values.shape[1]
-    coefficients = np.nan_to_num(values, nan=0.0) @ _to_coefficients(k).T
+    coefficients = np.nan_to_num(values, nan=0.0) @ to_coefficients(k).T
     trial = coefficients @ polynomial.chebvander(_TRIAL, k - 1).T
     start = np.argmax(np.where(top[:, None] >= _TRIAL, trial, -np.inf), axis=1)
     t = _TRIAL[start]

@@ -13,8 +13,8 @@ import argparse
 import numpy as np
 
 import bayeslmm as bl
-from bayeslmm.model.lmm import maximise
 from bayeslmm.numerics import likelihood
+from bayeslmm.numerics.maximum import maximise_h2
 from bayeslmm.numerics.quadrature import unit_density
 
 
@@ -22,7 +22,7 @@ def intervals(s: np.ndarray, z: np.ndarray) -> dict[str, tuple[float, float]]:
     """Intervals for h2, and the two point estimates as (estimate, estimate)."""
     n = len(s)
     data = likelihood.Rotated(s, z, np.zeros((n, 0)), np.zeros((0, 0)), np.zeros(0), 1.0, 1.0)
-    h2 = maximise(lambda h: likelihood.restricted_loglik(data, h))
+    h2 = maximise_h2(lambda h: likelihood.restricted_loglik(data, h))
     d = (s - 1) / np.maximum(1 + h2 * (s - 1), 1e-9)
     se = (0.5 * (d @ d - d.sum() ** 2 / n)) ** -0.5
     posterior = unit_density(lambda h: likelihood.integrated_loglik(data, h))

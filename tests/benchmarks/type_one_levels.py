@@ -22,7 +22,8 @@ import pandas as pd
 import bayeslmm as bl
 from bayeslmm.genome.association import Scanner
 from bayeslmm.genome.thresholds import ManyNulls
-from bayeslmm.numerics.nodes import cardinal, chebyshev, maximise_on_nodes
+from bayeslmm.numerics.chebyshev import cardinal, chebyshev
+from bayeslmm.numerics.nodes import maximise_on_nodes
 from bayeslmm.numerics.tails import log10_p_f
 
 LEVELS = np.array([0.05, 1e-2, 1e-3, 1e-4, 1e-5])

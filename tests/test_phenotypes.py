@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 import bayeslmm as bl
 from bayeslmm.errors import InputError
-from bayeslmm.inputs.phenotypes import design_from_arrays, design_from_formula, read_phenotypes
+from bayeslmm.inputs.formulas import design_from_arrays, design_from_formula
+from bayeslmm.inputs.phenotypes import read_phenotypes
 
 ROWS = [["001", "1.5", "F"], ["002", "NA", "M"], ["010", "-9", "F"], ["7", "-2e-1", "NA"]]
 

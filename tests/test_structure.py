@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.inputs.phenotypes import design_from_formula
+from bayeslmm.inputs.formulas import design_from_formula
 from bayeslmm.relatedness import structure
 from bayeslmm.relatedness.structure import block_lanczos, shrinkage
 

@@ -538,7 +538,7 @@ class LiabilityLMM:
             cross = predict.kernel_samples(self.observed, wanted)
             if "beta" in latent:
                 genotypes = predict.kernel_genotypes(self.observed).select(samples=cross.ids)
-        C = self.observed._new_covariates(data, cross.ids)
+        C = self.observed.new_covariates(data, cross.ids)
         x_new = None
         if "beta" in latent:
             assert genotypes is not None

@@ -15,8 +15,9 @@ import pandas as pd
 from bayeslmm.bases.basis import Basis, load_eigenbasis
 from bayeslmm.commands.shared import genotype_files, kernel_files, read_kernel, selected
 from bayeslmm.errors import InputError
+from bayeslmm.inputs.formulas import design_from_formula, without_pcs
 from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
-from bayeslmm.inputs.phenotypes import design_from_formula, read_phenotypes, without_pcs
+from bayeslmm.inputs.phenotypes import read_phenotypes
 from bayeslmm.relatedness.dense import GRM, Relatedness
 from bayeslmm.relatedness.dense import grm as make_grm
 from bayeslmm.runs.checkpoints import Checkpoint

@@ -14,17 +14,17 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.bases.basis import Basis
-from bayeslmm.errors import InputError, listing
+from bayeslmm.errors import InputError
 from bayeslmm.inputs.case_control import two_valued_note
-from bayeslmm.inputs.genotypes import Genotypes
-from bayeslmm.inputs.phenotypes import (
+from bayeslmm.inputs.formulas import (
     Design,
     design_from_arrays,
     design_from_formula,
     pcs_asked,
-    read_phenotypes,
     with_pcs,
 )
+from bayeslmm.inputs.genotypes import Genotypes
+from bayeslmm.inputs.phenotypes import phenotype_table
 from bayeslmm.numerics import likelihood
 from bayeslmm.numerics.maximum import maximise_h2
 from bayeslmm.numerics.quadrature import UnitDensity, unit_density
@@ -297,6 +297,10 @@ class LMM:
         if self._kernel is None:
             return None
         return kernel_basis(self._kernel, self.ids, has_intercept=self.has_intercept)
+
+    def new_covariates(self, data: pd.DataFrame | np.ndarray | None, ids: pd.Index) -> np.ndarray:
+        """Covariates (a, c) of other samples; see `inputs.formulas.Design.new_covariates`."""
+        return self._design.new_covariates(data, ids)
 
     @property
     def pcs(self) -> PCA | pd.DataFrame | None:
@@ -1081,43 +1085,9 @@ class LMM:
             from bayeslmm.relatedness.structure import new_components
 
             data = new_components(self._pcs, pcs_asked(self.formula), data, cross.ids, genotypes)
-        C = self._new_covariates(data, cross.ids)
+        C = self.new_covariates(data, cross.ids)
         table, _ = predict.predict(self, tree, cross, C, genotypes, prob=prob, seed=seed)
         return table
-
-    def _new_covariates(self, data: pd.DataFrame | np.ndarray | None, ids: pd.Index) -> np.ndarray:
-        """Covariates (a, c) of other samples, as the model's own were made."""
-        make = self._design.covariates_of
-        if make is not None and (isinstance(data, pd.DataFrame) or self.C.shape[1] == 1):
-            table = pd.DataFrame(index=ids) if data is None else data
-            assert isinstance(table, pd.DataFrame)
-            table = table.set_axis(table.index.astype(str), axis=0)
-            _refuse_twice(table.index)
-            absent = ids.difference(table.index)
-            if len(absent):
-                raise InputError(
-                    f"{len(absent):,} of {len(ids):,} new samples have no covariates: "
-                    f"{listing(absent)}."
-                )
-            if not len(table.columns):
-                table = table.assign(_=0.0)
-            return make(table.loc[ids])
-        if isinstance(data, pd.DataFrame) and not isinstance(data.index, pd.RangeIndex):
-            table = data.set_axis(data.index.astype(str), axis=0)
-            table = table.set_axis(table.columns.astype(str), axis=1)
-            _refuse_twice(table.index)
-            names = self.C.columns[1:]
-            absent = [*ids.difference(table.index), *names.difference(table.columns)]
-            if absent:
-                raise InputError(f"The new covariates lack samples or columns: {listing(absent)}.")
-            data = table.loc[ids, list(names)].to_numpy()
-        given = np.empty((len(ids), 0)) if data is None else np.asarray(data, dtype=np.float64)
-        if given.shape != (len(ids), self.C.shape[1] - 1):
-            raise InputError(
-                f"New covariates have shape {given.shape}; expected "
-                f"({len(ids)}, {self.C.shape[1] - 1}): {listing(self.C.columns[1:], 20)}."
-            )
-        return np.column_stack([np.ones(len(ids)), given])
 
     # -- comparison ------------------------------------------------------------------------
 
@@ -1232,13 +1202,6 @@ def _sample_ids(samples: Iterable[str]) -> pd.Index:
     return pd.Index(ids, name="id", dtype="str")
 
 
-def _refuse_twice(index: pd.Index) -> None:
-    if index.has_duplicates:
-        raise InputError(
-            f"The new covariates name samples twice: {listing(index[index.duplicated()].unique())}."
-        )
-
-
 def kernel_basis(kernel: Relatedness | Basis, ids: pd.Index, *, has_intercept: bool) -> Basis:
     """The basis of some samples of a kernel, centred if the covariates span the constant.
 
@@ -1305,60 +1268,6 @@ def _design(
         assert pcs is not None
         data = join_components(formula, data, pcs)
     return design_from_formula(with_pcs(formula), data, kernel_ids, missing=missing)
-
-
-def phenotype_table(
-    formula: str,
-    data: Any,
-    id: str | None,
-    kernel_ids: pd.Index | None,
-    *,
-    labelled: bool,
-) -> pd.DataFrame:
-    """The table behind a formula, read if it is a file, indexed by sample id.
-
-    Parameters
-    ----------
-    formula : str
-        For messages.
-    data : DataFrame or path
-        The table.
-    id : str, optional
-        Column with the ids.
-    kernel_ids : Index, optional
-        Samples of the kernel, whose order a table without ids must have.
-    labelled : bool
-        Whether these are real ids.
-
-    Raises
-    ------
-    InputError
-        If it is no table, or its rows cannot be matched to the kernel.
-    """
-    if isinstance(data, str | os.PathLike):
-        data, id = read_phenotypes(data, id=id), None
-    if not isinstance(data, pd.DataFrame):
-        raise InputError(
-            f"Formula '{formula}' needs a table (DataFrame or file), but data is "
-            f"{type(data).__name__}."
-        )
-    if id is not None:
-        if id not in data:
-            raise InputError(f"No id column '{id}' in the phenotype table.")
-        data = data.set_index(id, drop=False)
-    anonymous = isinstance(data.index, pd.RangeIndex)
-    if kernel_ids is not None and anonymous and labelled:
-        raise InputError(
-            "The kernel names its samples, but the phenotype table does not: set its index to "
-            "the sample ids, or pass id='column'."
-        )
-    if kernel_ids is not None and not labelled and not (anonymous and len(data) == len(kernel_ids)):
-        raise InputError(
-            f"The kernel ({len(kernel_ids):,} samples) has no sample ids, the phenotype table "
-            f"({len(data):,} rows) {'has none either' if anonymous else 'has'}; their order cannot "
-            "be checked. Label the kernel: bl.GRM(matrix, samples=ids)."
-        )
-    return data
 
 
 def _conditionals_at(

@@ -23,7 +23,7 @@ import pandas as pd
 
 from bayeslmm.bases.basis import Eigenbasis
 from bayeslmm.errors import InputError, listing
-from bayeslmm.inputs.phenotypes import pcs_asked
+from bayeslmm.inputs.formulas import pcs_asked
 from bayeslmm.model.lmm import LMM, Kernel
 from bayeslmm.partition.components import Components, Optimum, maximise, mixture_p_value, threads
 from bayeslmm.priors import SharePrior, as_share_prior

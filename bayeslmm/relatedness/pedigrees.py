@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError, listing
-from bayeslmm.inputs.phenotypes import _read_text
+from bayeslmm.inputs.phenotypes import read_text
 from bayeslmm.relatedness.dense import GRM
 from bayeslmm.runs.files import existing
 from bayeslmm.runs.memory import require_memory
@@ -392,7 +392,7 @@ def pedigree(
            [0.625, 0.25 , 1.   ]])
     """
     if not isinstance(table, pd.DataFrame):
-        table = _read_text(existing(table)).reset_index(drop=True)
+        table = read_text(existing(table)).reset_index(drop=True)
     if id not in table and (table.index.name == id or not isinstance(table.index, pd.RangeIndex)):
         table = table.assign(**{id: table.index})
     wanted = [column for column in (id, sire, dam) if column is not None]

@@ -13,8 +13,9 @@ import pandas as pd
 
 from bayeslmm.bases.basis import Eigenbasis
 from bayeslmm.errors import InputError, listing
+from bayeslmm.inputs.formulas import pc_names, pcs_asked
 from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes, as_genotypes
-from bayeslmm.inputs.phenotypes import pc_names, pcs_asked, relabel
+from bayeslmm.inputs.phenotypes import relabel
 from bayeslmm.model import predict
 from bayeslmm.relatedness.dense import GRM, HasGRM, as_grm, standardizing_factor
 from bayeslmm.relatedness.dense import grm as make_grm

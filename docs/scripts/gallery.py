@@ -3,7 +3,7 @@
     python docs/scripts/gallery.py [--out docs/figures/gallery] [--colours PATH]
 
 Prints what each took. With --colours every plot is written again as people without the receptors
-for green see it (deuteranopia, Machado et al. 2009, severity 1). Takes a few minutes.
+for green see it (deuteranopia, Machado et al. 2009, severity 1). Takes half a minute.
 """
 
 from __future__ import annotations

@@ -104,6 +104,14 @@ Missing = Annotated[
         help="What a sample without a covariate is: an error, or a reason to drop it (error|drop)."
     ),
 ]
+Na = Annotated[
+    str | None,
+    typer.Option(
+        "--na",
+        help="What means missing in the table, with commas between, in place of NA, NaN, N/A, . "
+        "and -9. An empty field always does.",
+    ),
+]
 Grm = Annotated[
     str | None,
     typer.Option(
@@ -579,6 +587,7 @@ def h2(
     seed: Seed = None,
     id: Id = None,
     missing: Missing = "error",
+    na: Na = None,
     scale: Scale = None,
     maf: Maf = None,
     max_missing: MaxMissing = None,
@@ -620,6 +629,7 @@ def h2(
         maf=maf,
         max_missing=max_missing,
         missing=missing,
+        na=na,
     )
     summary = heritability.h2(
         data,
@@ -666,6 +676,7 @@ def partition(
     seed: Seed = None,
     id: Id = None,
     missing: Missing = "error",
+    na: Na = None,
     scale: Scale = None,
     maf: Maf = None,
     max_missing: MaxMissing = None,
@@ -706,6 +717,7 @@ def partition(
         maf=maf,
         max_missing=max_missing,
         missing=missing,
+        na=na,
     )
     summary = commands_partition.partition(
         data,
@@ -749,6 +761,7 @@ def liability(
     seed: Seed = None,
     id: Id = None,
     missing: Missing = "error",
+    na: Na = None,
     scale: Scale = None,
     maf: Maf = None,
     max_missing: MaxMissing = None,
@@ -791,6 +804,7 @@ def liability(
         maf=maf,
         max_missing=max_missing,
         missing=missing,
+        na=na,
     )
     summary = commands_liability.liability(
         data,
@@ -883,6 +897,7 @@ def scan(
     ] = None,
     id: Id = None,
     missing: Missing = "error",
+    na: Na = None,
     scale: Scale = None,
     maf: Maf = None,
     max_missing: MaxMissing = None,
@@ -937,6 +952,7 @@ def scan(
         maf=maf,
         max_missing=max_missing,
         missing=missing,
+        na=na,
     )
     summary = genome.scan(
         data,
@@ -987,6 +1003,7 @@ def finemap(
     seed: Seed = None,
     id: Id = None,
     missing: Missing = "error",
+    na: Na = None,
     scale: Scale = None,
     maf: Maf = None,
     max_missing: MaxMissing = None,
@@ -1026,6 +1043,7 @@ def finemap(
         maf=maf,
         max_missing=max_missing,
         missing=missing,
+        na=na,
     )
     summary = genome.finemap(
         data,
@@ -1064,6 +1082,7 @@ def stepwise(
     max_steps: Annotated[int, typer.Option(min=1, help="Add at most so many variants.")] = 20,
     id: Id = None,
     missing: Missing = "error",
+    na: Na = None,
     scale: Scale = None,
     maf: Maf = None,
     max_missing: MaxMissing = None,
@@ -1104,6 +1123,7 @@ def stepwise(
         maf=maf,
         max_missing=max_missing,
         missing=missing,
+        na=na,
     )
     summary = commands_search.stepwise(
         data,
@@ -1145,6 +1165,7 @@ def threshold(
     ] = None,
     id: Id = None,
     missing: Missing = "error",
+    na: Na = None,
     scale: Scale = None,
     maf: Maf = None,
     max_missing: MaxMissing = None,
@@ -1181,6 +1202,7 @@ def threshold(
         maf=maf,
         max_missing=max_missing,
         missing=missing,
+        na=na,
     )
     summary = commands_search.threshold(
         data,
@@ -1249,6 +1271,7 @@ def sample(
     ] = False,
     id: Id = None,
     missing: Missing = "error",
+    na: Na = None,
     scale: Scale = None,
     maf: Maf = None,
     max_missing: MaxMissing = None,
@@ -1296,6 +1319,7 @@ def sample(
         maf=maf,
         max_missing=max_missing,
         missing=missing,
+        na=na,
     )
     summary = sampling.sample(
         data,
@@ -1357,6 +1381,7 @@ def predict(
     seed: Seed = None,
     id: Id = None,
     missing: Missing = "error",
+    na: Na = None,
     scale: Scale = None,
     maf: Maf = None,
     max_missing: MaxMissing = None,
@@ -1398,6 +1423,7 @@ def predict(
         maf=maf,
         max_missing=max_missing,
         missing=missing,
+        na=na,
     )
     summary = prediction.predict(
         data,
@@ -1497,6 +1523,7 @@ def rg(
     seed: Seed = None,
     id: Id = None,
     missing: Missing = "error",
+    na: Na = None,
     scale: Scale = None,
     maf: Maf = None,
     max_missing: MaxMissing = None,
@@ -1540,6 +1567,7 @@ def rg(
         maf=maf,
         max_missing=max_missing,
         missing=missing,
+        na=na,
     )
     summary = commands_bivariate.rg(
         data,

@@ -125,3 +125,55 @@ def test_named_source_files_are_there():
             r"`((?:bayeslmm|docs|tests|notebooks)/[\w/.]+\.\w+)`", page.read_text()
         ):
             assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+def shingles(text):
+    """Runs of three words of a text, without numbers, quotes and names of files."""
+    words = re.findall(r"[a-z][a-z0-9-]+", re.sub(r"'[^']*'|\S*[/.]\S+", " ", text.lower()))
+    return set(zip(words, words[1:], words[2:], strict=False))
+
+
+def test_errors_that_newcomers_meet_are_explained(tmp_path):
+    """What goes wrong with the first files is among the bold words of docs/errors.md."""
+    import numpy as np
+    from plink import write_plink
+    from typer.testing import CliRunner
+
+    from bayeslmm import cli
+
+    rng = np.random.default_rng(1)
+    write_plink(tmp_path / "c", rng.integers(0, 3, (20, 30)).astype(float))
+    ids = [f"i{i}" for i in range(20)]
+    rows = "".join(f"{name}\t{i % 7 * 0.3}\tA\n" for i, name in enumerate(ids))
+    good = {
+        **{f"c{e}": (tmp_path / f"c{e}").read_bytes() for e in (".bed", ".bim", ".fam")},
+        "t.tsv": f"id\ty\tg\n{rows}".encode(),
+    }
+    table, bim = good["t.tsv"], good["c.bim"]
+    broken = [
+        {"c.fam": None},
+        {"c.bim": bim.decode().encode("utf-16")},
+        {"c.bim": bim.replace(b"rs0", b"rs0 ", 1).replace(b"\tG\n", b"\n", 1)},
+        {"c.bed": good["c.bed"][:-1]},
+        {"c.bed": b"no genotypes"},
+        {"t.tsv": table.replace(b"0.3", b"0,3", 1)},
+        {"t.tsv": table.decode().encode("utf-16-le")},
+        {"t.tsv": table.replace(b"i2\t", b"i1\t", 1)},
+        {"t.tsv": table.replace(b"i", b"mouse")},
+        {"t.tsv": table.replace(b"\ty\t", b"\tz\t")},
+        {"t.tsv": table.replace(b"\ty\t", b"\tg\t")},
+        {"t.tsv": re.sub(rb"\t[0-9.]+", b"\t1", table)},
+        {"t.tsv": re.sub(rb"\tA", b"", table)},
+        {"t.tsv": None},
+    ]
+    bold = re.findall(r"\*\*(.*?)\*\*", (DOCS / "errors.md").read_text(), re.DOTALL)
+    explained = set().union(*map(shingles, bold))
+    for change in broken:
+        for name, content in (good | change).items():
+            (tmp_path / name).unlink(missing_ok=True)
+            if content is not None:
+                (tmp_path / name).write_bytes(content)
+        asked = ["--pheno", tmp_path / "t.tsv", "--formula", "y ~ 1", "--out", tmp_path / "out"]
+        result = CliRunner().invoke(cli.app, ["h2", str(tmp_path / "c"), *map(str, asked)])
+        assert result.exit_code == 2, (change, result.output)
+        assert shingles(result.stderr) & explained, result.stderr

@@ -151,12 +151,47 @@ def test_all_missing_column_is_a_number(tmp_path):
         ("id,y\n", r"x\.csv: the table has a header but no rows"),
         ("", r"x\.csv: the table has no line"),
         (b"id,y\n\xff,1\n", r"x\.csv: not a table with a header line \('utf-8' codec"),
+        (
+            "id,y\na,1\nb,2\n".encode("utf-16"),
+            r"x\.csv: text in UTF-16.* convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW\.",
+        ),
+        ("id,y\na,1\nb,2\n".encode("utf-16-le"), r"x\.csv: text in UTF-16"),
+        ("id,y\na,1\nb,2\n".encode("utf-16-be"), r"x\.csv: text in UTF-16"),
     ],
 )
 def test_tables_that_cannot_be(tmp_path, text, message):
     (tmp_path / "x.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=message):
         read_phenotypes(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (["1.5", "-999", "2.5", "-999", "1.7"], "is -999 in 2 rows and 1.5 to 2.5 elsewhere"),
+        (["150", "999", "180"], "is 999 in 1 row and 150 to 180 elsewhere"),
+        (["1.5", "-9", "2.5"], None),  # missing by default
+        (["950", "999", "970"], None),  # a value among others
+        (["1", "99", "1"], None),  # nothing to compare with
+        (["a", "b", "c"], None),
+    ],
+)
+def test_nines_far_from_all_other_values_are_told_of(tmp_path, caplog, values, told):
+    path = written(tmp_path / "x.tsv", [[f"i{i}", v] for i, v in enumerate(values)], ("id", "y"))
+    with caplog.at_level("WARNING", logger="bayeslmm"):
+        read_phenotypes(path)
+    assert (told is not None) == bool(caplog.messages)
+    if told is not None:
+        code = told.split()[1]
+        assert f"x.tsv: column 'y' {told}. It is taken as a value" in caplog.messages[0]
+        assert f"missing=['NA', '{code}'] (--na NA,{code})" in caplog.messages[0]
+        assert read_phenotypes(path, missing=["NA", code]).y.isna().sum() == values.count(code)
+
+
+def test_codes_for_missing_that_are_unknown_are_named(tmp_path):
+    path = written(tmp_path / "x.tsv", [["a", "1"], ["b", "none"], ["c", "2"]], ("id", "y"))
+    with pytest.raises(InputError, match=r"write NA\. If it means missing, name it \(missing="):
+        read_phenotypes(path)
 
 
 def test_damaged_gzip_and_absent_file(tmp_path):

@@ -13,7 +13,13 @@ from typing import Any
 import pandas as pd
 
 from bayeslmm.bases.basis import Basis, load_eigenbasis
-from bayeslmm.commands.shared import genotype_files, kernel_files, read_kernel, selected
+from bayeslmm.commands.shared import (
+    genotype_files,
+    kernel_files,
+    missing_codes,
+    read_kernel,
+    selected,
+)
 from bayeslmm.errors import InputError
 from bayeslmm.inputs.formulas import design_from_formula, without_pcs
 from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
@@ -49,6 +55,9 @@ class Data:
         How a relatedness matrix is made of the genotypes, and of which variants.
     missing : str
         What a sample without a covariate is: an error, or dropped.
+    na : str or None
+        What means missing in the table of phenotypes, with commas; by default as for
+        `read_phenotypes`.
     """
 
     genotypes: str | None
@@ -61,11 +70,12 @@ class Data:
     maf: float | None = None
     max_missing: float | None = None
     missing: str = "error"
+    na: str | None = None
 
     @classmethod
     def of(cls, parameters: dict[str, Any]) -> Data:
         """The data of earlier results, from the parameters of their provenance."""
-        given = {field.name: parameters[field.name] for field in fields(cls)}
+        given = {field.name: parameters.get(field.name, field.default) for field in fields(cls)}
         for name in ("pheno", "basis"):
             given[name] = None if given[name] is None else Path(given[name])
         return cls(**given)
@@ -103,7 +113,7 @@ class Data:
 
     def table(self) -> pd.DataFrame:
         """The table of phenotypes."""
-        return read_phenotypes(self.pheno, id=self.id)
+        return read_phenotypes(self.pheno, id=self.id, missing=missing_codes(self.na))
 
     @cached_property
     def cohort(self) -> Genotypes:

@@ -11,6 +11,7 @@ from bayeslmm.commands.data import Data
 from bayeslmm.commands.data import run as open_run
 from bayeslmm.commands.shared import (
     genotype_files,
+    missing_codes,
     paragraph,
     parse_prior,
     percent,
@@ -55,7 +56,10 @@ def predict(
     h2_prior = parse_prior(prior, 0.0)
     with open_run(data, out, overwrite=overwrite, threads=threads) as run:
         table = data.table()
-        others = None if new_pheno is None else read_phenotypes(new_pheno, id=data.id)
+        codes = missing_codes(data.na)
+        others = (
+            None if new_pheno is None else read_phenotypes(new_pheno, id=data.id, missing=codes)
+        )
         genotypes = None if new is None else read_genotypes(new)
         kernel = data.kernel(table, run.clock)
         model = LMM(formula, table, kernel, h2_prior=h2_prior, missing=data.missing)  # type: ignore[arg-type]

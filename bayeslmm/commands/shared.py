@@ -17,6 +17,7 @@ from bayeslmm.errors import InputError
 from bayeslmm.genome.loci import require_columns
 from bayeslmm.inputs.genotype_files import locate
 from bayeslmm.inputs.genotypes import Genotypes
+from bayeslmm.inputs.phenotypes import MISSING_CODES
 from bayeslmm.relatedness.dense import Relatedness, read_grm
 from bayeslmm.relatedness.sparse import read_sparse_grm
 from bayeslmm.runs.files import existing, parquet_of, table_of, text_of
@@ -133,6 +134,17 @@ def kernel_files(grm: str | None, basis: Path | None) -> list[str]:
     prefix = grm.removesuffix(".sp").removesuffix(".grm")
     parts = (f"{prefix}.grm.{ending}" for ending in ("bin", "id", "N.bin", "sp"))
     return [part for part in parts if os.path.isfile(part)]
+
+
+def missing_codes(na: str | None) -> tuple[str, ...]:
+    """What --na names as missing; without it what `read_phenotypes` takes by default.
+
+    Examples
+    --------
+    >>> missing_codes("NA, -999")
+    ('', 'NA', '-999')
+    """
+    return MISSING_CODES if na is None else ("", *(code.strip() for code in na.split(",")))
 
 
 def require_pyarrow() -> None:

@@ -15,9 +15,13 @@ import pandas as pd
 
 from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs import hints
-from bayeslmm.runs.files import existing, parquet_of
+from bayeslmm.runs.files import existing, parquet_of, refuse_utf16
+from bayeslmm.runs.progress import log
 
 MISSING_CODES = ("", "NA", "NaN", "nan", "N/A", ".", "-9")
+# What else files have for missing: told of where it is so far from the other values that it may be.
+_NINES = [sign * float("9" * k) for k in range(2, 7) for sign in (1, -1)]
+_FAR = 5.0  # times the range of the other values
 
 
 def read_phenotypes(
@@ -75,11 +79,13 @@ def read_phenotypes(
             table[column] = _ids(table[column], path)
         else:
             table[column] = _typed(table[column], path, missing)
+            _tell_of_nines(table[column], path)
     return _index_by_id(table, id, path, repeated=repeated)
 
 
 def read_text(path: Path) -> pd.DataFrame:
     """All fields as text; the index has the line numbers."""
+    refuse_utf16(path)
     opened: Any = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
@@ -146,9 +152,29 @@ def _typed(column: pd.Series, path: Path, missing: Sequence[str]) -> pd.Series:
         raise InputError(
             f"{_place(column, path, wrong)}: column '{column.name}' is "
             f"'{text.iloc[np.argmax(wrong)]}', but {int(numeric.sum()):,} of its "
-            f"{int(present.sum()) - 1:,} other values are numbers. Correct it, or write NA."
+            f"{int(present.sum()) - 1:,} other values are numbers. Correct it, or write NA. "
+            "If it means missing, name it (missing=[...]; --na on the command line)."
         )
     return text
+
+
+def _tell_of_nines(column: pd.Series, path: Path) -> None:
+    """Log that a value such as -999 may stand for missing: far from all others, and repeated."""
+    if column.dtype != np.float64:
+        return
+    for code in _NINES:
+        coded = column == code
+        others = column[~coded & column.notna()]
+        if not coded.any() or others.nunique() < 2:
+            continue
+        reach = min(abs(code - others.max()), abs(code - others.min()))
+        if reach > _FAR * (others.max() - others.min()):
+            log.warning(
+                "%s: column '%s' is %g in %s row%s and %g to %g elsewhere. It is taken as a value; "
+                "if it means missing, say so: missing=['NA', '%g'] (--na NA,%g).",
+                path, column.name, code, f"{coded.sum():,}", "s" * int(coded.sum() > 1),
+                others.min(), others.max(), code, code,
+            )  # fmt: skip
 
 
 def _index_by_id(table: pd.DataFrame, id: str, path: Path, *, repeated: bool) -> pd.DataFrame:

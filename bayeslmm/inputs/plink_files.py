@@ -27,7 +27,7 @@ from bayeslmm.inputs.sources import (
     sample_table,
     variant_table,
 )
-from bayeslmm.runs.files import sha256, text_of
+from bayeslmm.runs.files import refuse_utf16, sha256, text_of
 
 VARIANT_COLUMNS = ["chrom", "id", "cm", "pos", "ea", "oa"]
 SAMPLE_COLUMNS = ["fid", "iid", "father", "mother", "sex", "phenotype"]
@@ -229,6 +229,7 @@ def label_samples(table: pd.DataFrame, name: str, *, first_line: int = 1) -> pd.
 
 
 def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+    refuse_utf16(path)
     try:
         table = pd.read_csv(
             path,
@@ -242,6 +243,8 @@ def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
             skip_blank_lines=False,
             quoting=csv.QUOTE_NONE,
         )
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file in UTF-8 ({error}).") from error
     except ValueError as error:  # pandas' own errors among them
         _refuse_short_lines(path, columns)
         raise InputError(

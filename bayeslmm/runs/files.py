@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import gzip
 import hashlib
 import os
 import shutil
@@ -155,10 +156,32 @@ def existing(path: str | os.PathLike[str]) -> Path:
 def text_of(path: str | os.PathLike[str]) -> str:
     """Content of a text file in UTF-8; an `InputError` if it is no text."""
     path = Path(path)
+    refuse_utf16(path)
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file (byte {error.start:,} is no UTF-8).") from error
+
+
+def refuse_utf16(path: Path) -> None:
+    """Raise an `InputError` if a file is text in UTF-16: every second byte of Latin letters is 0.
+
+    Without a mark at its beginning such a text is valid UTF-8 with a control character after each
+    letter, and would be read as names that nobody sees to differ from others.
+    """
+    opened: Any = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rb") as file:
+            head = file.read(64)
+    except (OSError, EOFError, zlib.error):  # its reader says what is wrong
+        return
+    marked = head[:2] in (b"\xff\xfe", b"\xfe\xff")
+    zeros = [head[start::2].count(0) for start in (0, 1)]
+    if marked or (len(head) > 3 and min(zeros) == 0 and max(zeros) > len(head) / 4):
+        raise InputError(
+            f"{path}: text in UTF-16, as a spreadsheet's 'Unicode text' is; UTF-8 is read. Save it "
+            "so, or convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW."
+        )
 
 
 def table_of(path: str | os.PathLike[str], expected: str, **options: Any) -> pd.DataFrame:

@@ -14,10 +14,12 @@ import bayeslmm as bl
 from bayeslmm import cli
 from bayeslmm.commands import demo as demo_command
 from bayeslmm.commands import kernels as kernel_commands
+from bayeslmm.commands.data import Data
 from bayeslmm.model import lmm
+from bayeslmm.relatedness import dense
 from bayeslmm.runs import results
 from bayeslmm.runs.files import sha256
-from bayeslmm.runs.results import result_files, result_folder, trait_names
+from bayeslmm.runs.results import Clock, result_files, result_folder, trait_names
 
 N = 250
 
@@ -296,6 +298,15 @@ def test_scan_without_the_tested_chromosome(mice, pheno, tmp_path):
     expected = lmm.scan(genotypes.select(variants=hits.id), background="loco", prior_odds=1e-4)
     assert np.allclose(hits.neg_log10_p, expected.neg_log10_p, atol=1e-3, equal_nan=True)
     assert np.allclose(hits.ppa, expected.ppa, atol=1e-3, equal_nan=True)
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_chromosomes_are_summed_once_where_there_is_room(mice, pheno, monkeypatch, room):
+    data = Data(genotypes=mice, pheno=pheno, formulas=["cd8 ~ sex"])
+    monkeypatch.setattr(dense, "fits", lambda _: room)
+    kernel = data.kernel(data.table(), Clock(), by_chrom=True)
+    assert len(kernel.parts) == (19 if room else 0)
+    assert not data.kernel(data.table(), Clock()).parts
 
 
 def test_finemap_of_a_region(mice, tmp_path):

@@ -512,10 +512,14 @@ class Failing:
         return self.source.read(variants, samples)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_an_interrupted_sum_goes_on_to_the_same_bytes(genotypes, tmp_path, monkeypatch, weighted):
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"weights": np.linspace(0.1, 2, 50)}, {"by_chrom": True}],
+    ids=["plain", "weighted", "by chromosome"],
+)
+def test_an_interrupted_sum_goes_on_to_the_same_bytes(genotypes, tmp_path, monkeypatch, options):
     monkeypatch.setattr(relatedness, "_SAVED_EVERY", 0.0)
-    options = {"block_size": 2, "weights": np.linspace(0.1, 2, 50) if weighted else None}
+    options = options | {"block_size": 2}
     whole = grm(genotypes, **options)
     broken = Genotypes(Failing(genotypes._source, 15), genotypes.samples, genotypes.variants)
 
@@ -533,6 +537,10 @@ def test_an_interrupted_sum_goes_on_to_the_same_bytes(genotypes, tmp_path, monke
     assert rest.left > 0
     np.testing.assert_array_equal(again.matrix, whole.matrix)
     assert again.n_variants == whole.n_variants
+    assert list(again.parts) == list(whole.parts)
+    for chrom, (part, count) in whole.parts.items():
+        np.testing.assert_array_equal(again.parts[chrom][0].full(), part.full())
+        assert again.parts[chrom][1] == count
 
 
 def test_what_is_not_kept_says_so(genotypes, tmp_path):
@@ -540,4 +548,4 @@ def test_what_is_not_kept_says_so(genotypes, tmp_path):
         checkpoint(tmp_path / "work", {}) as kept,
         pytest.raises(InputError, match="is not kept while it is made"),
     ):
-        grm(genotypes, by_chrom=True, kept=kept)
+        grm(genotypes, pairwise=True, kept=kept)

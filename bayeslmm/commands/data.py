@@ -24,7 +24,7 @@ from bayeslmm.errors import InputError
 from bayeslmm.inputs.formulas import design_from_formula, without_pcs
 from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
 from bayeslmm.inputs.phenotypes import read_phenotypes
-from bayeslmm.relatedness.dense import GRM, Relatedness
+from bayeslmm.relatedness.dense import GRM, Relatedness, keeps_chromosomes
 from bayeslmm.relatedness.dense import grm as make_grm
 from bayeslmm.runs.checkpoints import Checkpoint
 from bayeslmm.runs.progress import blas_threads
@@ -126,9 +126,17 @@ class Data:
         return selected(genotypes, self.maf, self.max_missing, **names)
 
     def kernel(
-        self, table: pd.DataFrame, clock: Clock, kept: Checkpoint | None = None
+        self,
+        table: pd.DataFrame,
+        clock: Clock,
+        kept: Checkpoint | None = None,
+        *,
+        by_chrom: bool = False,
     ) -> Relatedness | Basis:
-        """The kernel from where the options say; formulas are checked before it is made."""
+        """The kernel from where the options say; formulas are checked before it is made.
+
+        With by_chrom a matrix that is made keeps each chromosome's sum, if there is room.
+        """
         kernel: Relatedness | Basis
         if self.basis is not None:
             kernel = load_eigenbasis(self.basis)
@@ -138,9 +146,11 @@ class Data:
             genotypes = self.cohort
             for formula in self.formulas:
                 self.require_samples(formula, table, genotypes)
+            chosen = self.selected(genotypes)
             kernel = make_grm(
-                self.selected(genotypes),
+                chosen,
                 scale=self.scale or "standardized",  # type: ignore[arg-type]
+                by_chrom=by_chrom and keeps_chromosomes(chosen),
                 kept=kept,
             )
         if kept is not None and isinstance(kernel, GRM):

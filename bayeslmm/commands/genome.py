@@ -127,7 +127,7 @@ def scan(
         run.clock(repr(genotypes))
         kernel: Relatedness | Basis | None = None
         if not no_kernel:
-            kernel = data.kernel(table, run.clock, kept)
+            kernel = data.kernel(table, run.clock, kept, by_chrom=background != "all")
         lines: list[str] = []
         accounts: dict[str, Any] = {}
         for name, formula in data.traits():

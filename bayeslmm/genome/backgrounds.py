@@ -315,10 +315,12 @@ def _spectrum(K: np.ndarray, *, center: bool) -> Spectrum:
 def _part(source: GRM, label: str, ids: pd.Index) -> GRM:
     """K of one chromosome's variants on some samples."""
     if source.parts:
-        matrix, count = source.parts[label]
+        part, count = source.parts[label]
         if count == 0:
             raise InputError(f"Chromosome {label} has no polymorphic variant.")
-        one = GRM(matrix / count, source.samples, count, source.scale)
+        matrix = part.full()
+        matrix /= count
+        one = GRM(matrix, source.samples, count, source.scale)
     else:
         assert source.genotypes is not None
         chosen = (source.genotypes.variants.chrom == label).to_numpy()

@@ -19,9 +19,10 @@ import pandas as pd
 
 from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes, as_genotypes
+from bayeslmm.relatedness.triangle import Triangle, packed_size, panels, symmetric
 from bayeslmm.runs.devices import BLOCK_ON_DEVICE, as_device
 from bayeslmm.runs.files import existing, table_of, text_of, write_aside
-from bayeslmm.runs.memory import require_memory
+from bayeslmm.runs.memory import fits, require_memory
 from bayeslmm.runs.progress import blas_thread_count, blas_threads, log, map_ahead, track
 from bayeslmm.runs.results import result_files
 
@@ -37,8 +38,6 @@ _WEIGHTED = ", weighted"
 _BASES_KEPT = 8
 # Blocks that are summed in the precision of their products before the float64 sum.
 _BLOCKS_PER_SUM = 4
-# Rows and columns of a tile of K: large enough for products at full speed.
-_TILE = 512
 # Seconds between two times that a sum is kept.
 _SAVED_EVERY = 60.0
 # Folders for bases of fewer samples that could not be written, and of which that was said.
@@ -61,8 +60,8 @@ class GRM:
         "standardized", "centered", "empirical", "dominance", with ", weighted" after it
         if variants had weights; or "given" for a matrix from elsewhere.
     parts : dict
-        Per chromosome the sum Z Z' (n, n) of its variants and their number, if asked
-        for; what `loco` subtracts.
+        Per chromosome the sum Z Z' of its variants (a `Triangle`: ``.full()`` is (n, n)) and
+        their number, if asked for; what `loco` subtracts.
     pair_counts : ndarray, shape (n, n), or None
         Non-missing variants of each pair, if K was divided by them.
     labelled : bool
@@ -93,7 +92,7 @@ class GRM:
     samples: pd.Index
     n_variants: int = 0
     scale: str = "given"
-    parts: dict[str, tuple[np.ndarray, int]] = field(default_factory=dict, repr=False)
+    parts: dict[str, tuple[Triangle, int]] = field(default_factory=dict, repr=False)
     pair_counts: np.ndarray | None = field(default=None, repr=False)
     labelled: bool = True
     info: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -180,7 +179,7 @@ class GRM:
             )
         return replace(
             self,
-            matrix=(self.matrix * self.n_variants - part) / rest,
+            matrix=(self.matrix * self.n_variants - part.full()) / rest,
             n_variants=rest,
             parts={},
             cache_folder=None,
@@ -284,8 +283,8 @@ def grm(
         Weights of the variants used, not negative: for instance of LDAK, or
         [2p(1-p)]^(1 + alpha) for a model of effects by frequency.
     by_chrom : bool
-        Keep each chromosome's sum, so that `GRM.loco` needs no second pass. Takes
-        one n x n matrix of `dtype` per chromosome.
+        Keep each chromosome's sum, so that `GRM.loco` and scans with another `background`
+        need no second pass. Takes half an n x n matrix of `dtype` per chromosome.
     pairwise : bool
         Divide by the number of variants that both samples have, as GCTA does,
         instead of m.
@@ -297,7 +296,7 @@ def grm(
         Whether to show a progress bar.
     kept : Checkpoint, optional
         Where the sum so far is kept every minute, and taken up again after an interruption:
-        see `bayeslmm.checkpoint`. Not with by_chrom or pairwise.
+        see `bayeslmm.checkpoint`. Not with pairwise.
     client : dask.distributed.Client, optional
         A cluster whose workers make the sums of blocks; they are added here, in one order.
     device : str, optional
@@ -346,8 +345,8 @@ def grm(
         raise InputError(f"scale='{scale}' is unknown; expected one of {listing(SCALES)}.")
     if dtype not in ("float32", "float64"):
         raise InputError(f"dtype='{dtype}' is unknown; expected 'float32' or 'float64'.")
-    if kept is not None and (by_chrom or pairwise):
-        raise InputError("A sum by chromosome or by pairs is not kept while it is made.")
+    if kept is not None and pairwise:
+        raise InputError("A sum by pairs is not kept while it is made.")
     if by_chrom and pairwise:
         raise InputError("by_chrom and pairwise cannot be combined: LOCO divides by m.")
     if weights is not None and (by_chrom or pairwise):
@@ -365,7 +364,8 @@ def grm(
         block_size = BLOCK_ON_DEVICE
     runs = _runs(genotypes, by_chrom, block_size)
     require_memory(
-        n * n * (8 * (1 + pairwise) + kind.itemsize * (1 + pairwise + len(runs) * by_chrom)),
+        n * n * (8 + kind.itemsize) * (1 + pairwise)
+        + len(runs) * by_chrom * kind.itemsize * packed_size(n),
         f"The relatedness matrix of {n:,} samples"
         + (f" and its {len(runs)} chromosomes" if by_chrom else ""),
     )
@@ -375,7 +375,6 @@ def grm(
     summed = _Sum(np.zeros((n, n), order="F")) if kept is None else _Sum.resumed(kept, n)
     runs = runs[summed.runs :]
     absent_pairs = np.zeros((n, n), order="F") if pairwise else None
-    parts: dict[str, tuple[np.ndarray, int]] = {}
     work = _Pass(genotypes, scale, weight, kind, pairwise, elsewhere)
     sums = _on_cluster(work, runs, client) if client is not None else work.sums(runs)
     for (label, _, _), partial in track(
@@ -385,13 +384,11 @@ def grm(
         size=lambda one: len(one[0][2]),
         show=progress,
     ):
-        summed.add(partial)
+        summed.add(partial, label if by_chrom else None)
         if absent_pairs is not None and partial.absent is not None:
             absent_pairs += partial.absent
         if kept is not None and time.monotonic() - summed.saved >= _SAVED_EVERY:
             summed.keep(kept)
-        if by_chrom:
-            parts[label] = (_symmetric(partial.product), partial.n_used)
         partial.product = np.empty((0, 0))  # gone before the next is made
     if kept is not None and time.monotonic() - summed.begun >= _SAVED_EVERY:
         summed.keep(kept)
@@ -401,10 +398,10 @@ def grm(
             f"{genotypes.name}: all {genotypes.n_variants:,} variants are monomorphic or missing "
             f"among {n:,} samples: no relatedness matrix."
         )
-    matrix = _symmetric(summed.total)
+    matrix = symmetric(summed.total)
     counts = None
     if absent_pairs is not None:
-        counts = n_used - _symmetric(absent_pairs)
+        counts = n_used - symmetric(absent_pairs)
         if counts.min() == 0:
             i, j = np.argwhere(counts == 0)[0]
             ids = genotypes.samples.index
@@ -430,13 +427,19 @@ def grm(
         genotypes.samples.index,
         n_used,
         scale if weight is None else scale + _WEIGHTED,
-        parts,
+        summed.parts,
         counts,
         genotypes.labelled,
         info,
         genotypes=genotypes,
         weights=None if weight is None else weight * (n_used / weight_used),
     )
+
+
+def keeps_chromosomes(genotypes: Genotypes) -> bool:
+    """Whether `grm` with by_chrom takes at most a quarter of the memory that is available."""
+    n, chromosomes = genotypes.n_samples, len(genotypes.chromosomes)
+    return fits(4 * (8 * n * n + 4 * chromosomes * packed_size(n)))
 
 
 def _identity(
@@ -471,19 +474,11 @@ class _Partial:
 
     def __getstate__(self) -> dict[str, Any]:
         """Sent without what is below the diagonal."""
-        panels = [
-            np.asfortranarray(self.product[: columns.stop, columns])
-            for columns in _panels(len(self.product))
-        ]
-        return vars(self) | {"product": panels}
+        return vars(self) | {"product": Triangle.of(self.product)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        panels = state["product"]
-        n = len(panels[-1])
-        self.product = np.zeros((n, n), panels[-1].dtype, order="F")
-        for columns, panel in zip(_panels(n), panels, strict=True):
-            self.product[: columns.stop, columns] = panel
+        self.product = state["product"].upper()
 
 
 @dataclass(frozen=True)
@@ -563,15 +558,19 @@ class _Sum:
     """Z Z' so far (its upper triangle), and what went into it."""
 
     total: np.ndarray
+    parts: dict[str, tuple[Triangle, int]] = field(default_factory=dict)
     runs: int = 0
     n_used: int = 0
     weight: float = 0.0
     begun: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
 
-    def add(self, partial: _Partial) -> None:
-        for columns in _panels(len(self.total)):
+    def add(self, partial: _Partial, chrom: str | None) -> None:
+        """Add a run's sum; that of a chromosome is kept by itself, too."""
+        for columns in panels(len(self.total)):
             self.total[: columns.stop, columns] += partial.product[: columns.stop, columns]
+        if chrom is not None:
+            self.parts[chrom] = (Triangle.of(partial.product), partial.n_used)
         self.runs += 1
         self.n_used += partial.n_used
         for weight in partial.weights:
@@ -579,11 +578,18 @@ class _Sum:
 
     def keep(self, kept: Checkpoint) -> None:
         """Write the sum in place of the one before."""
-        about = {"runs": self.runs, "n_used": self.n_used, "weight": self.weight}
+        about = {
+            "runs": self.runs,
+            "n_used": self.n_used,
+            "weight": self.weight,
+            "parts": [(chrom, count) for chrom, (_, count) in self.parts.items()],
+        }
 
         def write(aside: Path) -> None:
             aside.mkdir()
             np.save(aside / "total.npy", self.total)
+            for i, (part, _) in enumerate(self.parts.values()):
+                np.save(aside / f"part-{i}.npy", part.packed)
             (aside / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
         name = f"grm-{self.runs:06d}"
@@ -602,12 +608,16 @@ class _Sum:
         try:
             about = json.loads((found[-1] / "about.json").read_text(encoding="utf-8"))
             total = np.load(found[-1] / "total.npy")
-        except (OSError, ValueError, EOFError) as error:
+            parts = {
+                chrom: (Triangle(n, np.load(found[-1] / f"part-{i}.npy")), count)
+                for i, (chrom, count) in enumerate(about.pop("parts"))
+            }
+        except (OSError, ValueError, EOFError, KeyError) as error:
             raise InputError(
                 f"{found[-1]}: damaged; remove it, and start the same again."
             ) from error
         log.info("GRM: %s variants are summed already.", f"{about['n_used']:,}")
-        return cls(total, **about)
+        return cls(total, parts, **about)
 
 
 def _weights(weights: pd.Series | np.ndarray, genotypes: Genotypes) -> np.ndarray:
@@ -766,18 +776,13 @@ def _outer(rows: np.ndarray) -> np.ndarray:
     return syrk(1.0, rows.T)
 
 
-def _panels(n: int) -> list[slice]:
-    """Columns of an n x n matrix, some at a time."""
-    return [slice(i, min(i + _TILE, n)) for i in range(0, n, _TILE)]
-
-
 def _add_tiles(rows: np.ndarray, total: np.ndarray, pool: ThreadPoolExecutor) -> None:
     """Add rows' rows to the upper triangle of `total`, tile by tile.
 
     A tile is one product by one thread, so that the sum does not depend on how many there are.
     """
-    panels = _panels(len(total))
-    tiles = [(up, left) for k, left in enumerate(panels) for up in panels[: k + 1]]
+    columns = panels(len(total))
+    tiles = [(up, left) for k, left in enumerate(columns) for up in columns[: k + 1]]
 
     def add(tile: tuple[slice, slice]) -> None:
         up, left = tile
@@ -793,17 +798,6 @@ def _absent_pairs(block: CenteredBlock, used: np.ndarray) -> np.ndarray:
     absent = (block.missing & used[:, None]).astype(np.float32)
     per_sample = absent.sum(axis=0)
     return np.triu(per_sample[:, None] + per_sample) - _outer(absent)
-
-
-def _symmetric(upper: np.ndarray) -> np.ndarray:
-    """Fill the lower triangle from the upper one, in place, block of rows by block."""
-    n, step = len(upper), 512
-    for i in range(0, n, step):
-        rows = slice(i, min(i + step, n))
-        upper[rows.stop :, rows] = upper[rows, rows.stop :].T
-        corner = upper[rows, rows]
-        upper[rows, rows] = np.triu(corner) + np.triu(corner, 1).T
-    return upper
 
 
 # -- files ---------------------------------------------------------------------------------
@@ -940,7 +934,7 @@ def _read_triangle(path: Path, n: int) -> np.ndarray:
     for i in range(n):
         start = i * (i + 1) // 2
         matrix[: i + 1, i] = packed[start : start + i + 1]
-    return _symmetric(matrix)
+    return symmetric(matrix)
 
 
 def _read_text_matrix(path: Path, samples: Sequence[str] | None) -> GRM:

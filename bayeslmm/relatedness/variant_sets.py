@@ -23,7 +23,8 @@ import pandas as pd
 
 from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes, as_genotypes
-from bayeslmm.relatedness.dense import GRM, SCALES, Scale, _outer, _symmetric, standardize
+from bayeslmm.relatedness.dense import GRM, SCALES, Scale, _outer, standardize
+from bayeslmm.relatedness.triangle import symmetric
 from bayeslmm.runs.files import existing
 from bayeslmm.runs.memory import require_memory
 from bayeslmm.runs.progress import log, map_ahead, track
@@ -179,7 +180,7 @@ def partition_grms(
         )
     grms = {}
     for k, name in enumerate(list(table.columns)):
-        matrix = _symmetric(totals[k])
+        matrix = symmetric(totals[k])
         matrix /= counts[k]
         grms[str(name)] = GRM(
             matrix,

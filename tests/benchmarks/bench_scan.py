@@ -45,7 +45,7 @@ from pathlib import Path
 import bayeslmm as bl
 from bayeslmm.runs.results import write_table
 genotypes = bl.read_genotypes(sys.argv[1])
-grm = bl.grm(genotypes, scale="centered", progress=False)
+grm = bl.grm(genotypes, scale="centered", by_chrom=sys.argv[4] != "all", progress=False)
 model = bl.LMM("y ~ age", sys.argv[2], grm)
 table = model.scan(genotypes, sys.argv[3].split(","), background=sys.argv[4], progress=False)
 write_table(table, Path(sys.argv[5]))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import bayeslmm as bl
 from bayeslmm.errors import InputError
+from bayeslmm.model.trees import data_groups
 from bayeslmm.relatedness import dense as relatedness
 
 pytestmark = pytest.mark.algebra
@@ -255,7 +256,7 @@ def test_breeding_values_equal_hendersons_equations(rng):
         "s2_e": (("chain", "draw"), [[s2_e]]),
         "b": (("chain", "draw", "covariate"), [[[b[0] + mean, b[1]]]]),
     }
-    tree = xr.DataTree.from_dict({"posterior": xr.Dataset(draw), **model._data_groups()})
+    tree = xr.DataTree.from_dict({"posterior": xr.Dataset(draw), **data_groups(model)})
     found = model.random_effects(tree, samples="all")
     assert list(found.index) == list(ped.ids)
     np.testing.assert_allclose(found.u_mean, u - mean, atol=1e-10)

@@ -8,6 +8,7 @@ from plink import write_plink
 
 import bayeslmm as bl
 from bayeslmm.errors import InputError
+from bayeslmm.model.trees import data_groups
 
 N, NEW, M = 50, 12, 90
 
@@ -26,7 +27,7 @@ def draws(model, s2_g, s2_e, b=None):
             "b": ((*dims, "covariate"), b[None]),
         }
     )
-    return xr.DataTree.from_dict({"posterior": posterior, **model._data_groups()})
+    return xr.DataTree.from_dict({"posterior": posterior, **data_groups(model)})
 
 
 def matched(model, V):

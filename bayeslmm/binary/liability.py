@@ -31,6 +31,7 @@ from bayeslmm.inputs.case_control import CaseControl, case_control
 from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
 from bayeslmm.model.lmm import LMM, Kernel
 from bayeslmm.model.snps import SelectedSnps, selected_snps
+from bayeslmm.model.trees import data_groups
 from bayeslmm.priors import H2Prior, Normal, as_snp_prior
 from bayeslmm.runs.progress import track
 from bayeslmm.runs.provenance import provenance
@@ -384,7 +385,7 @@ class LiabilityLMM:
                     "accepted_guided_proposals": found.moved,
                 }
             ),
-            **self.observed._data_groups(),
+            **data_groups(self.observed),
         }
         groups["observed_data"] = groups["observed_data"].assign(y=("sample", self.y))
         if data.snps.ids:

@@ -36,7 +36,8 @@ from bayeslmm.bivariate.likelihood import (
 from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.formulas import Design, design_from_formula, pcs_asked, with_pcs
 from bayeslmm.inputs.phenotypes import phenotype_table, relabel
-from bayeslmm.model.lmm import LMM, Kernel, in_chains, kernel_basis
+from bayeslmm.model.lmm import LMM, Kernel, kernel_basis
+from bayeslmm.model.trees import in_chains
 from bayeslmm.numerics import newton
 from bayeslmm.priors import H2Prior, as_correlation_prior, as_h2_prior
 from bayeslmm.relatedness.dense import Relatedness, as_grm

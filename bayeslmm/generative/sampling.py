@@ -17,6 +17,7 @@ from bayeslmm.generative.eigen import ModelData, build, model_data, pymc_model
 from bayeslmm.generative.nuts import Density
 from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.model.snps import SelectedSnps, selected_snps
+from bayeslmm.model.trees import data_groups
 from bayeslmm.priors import R2D2, H2Prior, Normal, SnpPrior, SpikeSlab, as_snp_prior
 from bayeslmm.runs.progress import quiet
 from bayeslmm.runs.provenance import provenance
@@ -347,7 +348,7 @@ def _tree(
                 {name: (["chain", "draw"], stats[name].to_numpy()) for name in kept},
                 {"chain": coords["chain"], "draw": coords["draw"]},
             ),
-            **model._data_groups(),
+            **data_groups(model),
         }
     )
 
@@ -437,7 +438,7 @@ def prior_predictive(
             "/": xr.Dataset(attrs=attrs),
             "prior": prior[names],
             "prior_predictive": predicted,
-            **model._data_groups(),
+            **data_groups(model),
         }
     )
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayeslmm.errors import InputError
+from bayeslmm.model.trees import data_groups
 from bayeslmm.numerics import likelihood
 from bayeslmm.numerics.quadrature import UnitDensity, unit_density
 from bayeslmm.runs.provenance import provenance
@@ -353,7 +354,7 @@ def spike_slab(
             "/": xr.Dataset(attrs=attrs),
             "posterior": xr.Dataset(arrays, coords, attrs),
             "selection": selection,
-            **model._data_groups(),
+            **data_groups(model),
         }
     )
 

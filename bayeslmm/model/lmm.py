@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
@@ -25,12 +25,13 @@ from bayeslmm.inputs.formulas import (
 )
 from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.inputs.phenotypes import phenotype_table
+from bayeslmm.model import exact_posterior
+from bayeslmm.model.estimates import Fit, estimates_at
 from bayeslmm.numerics import likelihood
 from bayeslmm.numerics.maximum import maximise_h2
-from bayeslmm.numerics.quadrature import UnitDensity, unit_density
+from bayeslmm.numerics.quadrature import UnitDensity
 from bayeslmm.priors import H2Prior, as_h2_prior
 from bayeslmm.relatedness.dense import GRM, HasGRM, Relatedness, as_grm
-from bayeslmm.runs.provenance import provenance
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -48,76 +49,6 @@ if TYPE_CHECKING:
     from bayeslmm.relatedness.structure import PCA
 
 type Kernel = Relatedness | HasGRM | Basis | pd.DataFrame | np.ndarray
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Point estimates of a linear mixed model.
-
-    Attributes
-    ----------
-    method : str
-        "REML" or "MAP".
-    h2, h2_se : float
-        s2_g kappa / (s2_g kappa + s2_e), and its standard error from the curvature of
-        the profiled likelihood (GEMMA's pve and se(pve)); NaN on a boundary, where
-        no standard error is meaningful.
-    s2_g, s2_e, s2_g_se, s2_e_se : float
-        Variance components (phenotype units squared) and their standard errors.
-    s2 : float
-        Total variance, s2_g kappa + s2_e.
-    kappa : float
-        Mean diagonal of the centred K.
-    b : DataFrame
-        Covariate effects: columns estimate and se.
-    loglik : float
-        Restricted log-likelihood (REML) at the estimate.
-    n : int
-        Number of samples.
-    boundary : str
-        "", "h2 = 0" or "h2 = 1" if the estimate lies there.
-    """
-
-    method: str
-    h2: float
-    h2_se: float
-    s2_g: float
-    s2_e: float
-    s2_g_se: float
-    s2_e_se: float
-    s2: float
-    kappa: float
-    b: pd.DataFrame = field(repr=False)
-    loglik: float
-    n: int
-    boundary: str
-
-    @property
-    def vg_over_vp(self) -> float:
-        """s2_g / (s2_g + s2_e), without kappa: GCTA's V(G)/Vp."""
-        return self.s2_g / (self.s2_g + self.s2_e)
-
-    def __str__(self) -> str:
-        se = "no SE: " + self.boundary if self.boundary else f"SE {self.h2_se:.4f}"
-        return (
-            f"{self.method} (n = {self.n:,}): h2 = {self.h2:.4f} ({se}), "
-            f"s2_g = {self.s2_g:.5g}, s2_e = {self.s2_e:.5g}, kappa = {self.kappa:.4g}, "
-            f"V(G)/Vp = {self.vg_over_vp:.4f}, restricted log-likelihood {self.loglik:.2f}"
-        )
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        rows = {
-            "h2": (self.h2, self.h2_se),
-            "s2_g": (self.s2_g, self.s2_g_se),
-            "s2_e": (self.s2_e, self.s2_e_se),
-        }
-        table = pd.DataFrame(rows, index=["estimate", "se"]).T
-        table = pd.concat([table, self.b])
-        note = f"on the boundary {self.boundary}: no standard error" if self.boundary else ""
-        caption = f"{self.method}, n = {self.n:,}, log-likelihood {self.loglik:.2f}. {note}"
-        return f"<p>{caption}</p>" + table.to_html(float_format="{:.5g}".format, na_rep="-")
 
 
 class LMM:
@@ -473,10 +404,11 @@ class LMM:
         and then refined: it cannot fail to converge. Patterson & Thompson (1971)
         Biometrika 58:545; Zhou & Stephens (2012) Nat Genet 44:821.
         """
-        if self.basis is None:
-            return self._fit("REML", 0.0)
-        return self._fit(
-            "REML", maximise_h2(lambda h: likelihood.restricted_loglik(self.rotated, h))
+        h2 = 0.0
+        if self.basis is not None:
+            h2 = maximise_h2(lambda h: likelihood.restricted_loglik(self.rotated, h))
+        return estimates_at(
+            self.rotated, self.C.columns, "REML", h2, has_kernel=self.basis is not None
         )
 
     def map(self) -> Fit:
@@ -487,52 +419,16 @@ class LMM:
         prior it equals `reml`.
         """
         if self.basis is None:
-            return self._fit("MAP", 0.0)
+            return estimates_at(self.rotated, self.C.columns, "MAP", 0.0, has_kernel=False)
 
         def log_posterior(h2: np.ndarray) -> np.ndarray:
             inside = np.clip(h2, 1e-12, likelihood.LARGEST_H2)
             prior = self.h2_prior.log_density(inside)
             return likelihood.integrated_loglik(self.rotated, h2) + prior
 
-        return self._fit("MAP", maximise_h2(log_posterior), self.h2_prior)
-
-    def _fit(self, method: str, h2: float, prior: H2Prior | None = None) -> Fit:
-        data, df = self.rotated, self.rotated.df
-        terms = likelihood.terms(data, np.array([h2]))
-        s2 = float(terms.Q[0]) / df
-        kappa = data.kappa
-        top = likelihood.LARGEST_H2
-        boundary = "h2 = 0" if h2 <= 0 else "h2 = 1" if h2 >= top else ""
-        if self.basis is None:
-            boundary = ""
-        se = np.full(3, np.nan)
-        if not boundary and self.basis is not None:
-            se = _standard_errors(data, h2, s2, prior)
-        Linv = np.linalg.inv(terms.L[0])
-        covariance = data.to_covariates @ (Linv.T @ Linv) @ data.to_covariates.T * s2
-        b = pd.DataFrame(
-            {
-                "estimate": data.b_ols + data.to_covariates @ terms.b[0],
-                "se": np.sqrt(np.diagonal(covariance)),
-            },
-            index=self.C.columns,
-        )
-        loglik = float(likelihood.restricted_loglik(data, np.array([h2]))[0])
-        shown = 1.0 if boundary == "h2 = 1" else h2
-        return Fit(
-            method,
-            shown,
-            float(se[0]),
-            s2 * shown / kappa,
-            s2 * (1 - shown),
-            float(se[1]),
-            float(se[2]),
-            s2,
-            kappa,
-            b,
-            loglik,
-            data.n,
-            boundary,
+        mode = maximise_h2(log_posterior)
+        return estimates_at(
+            self.rotated, self.C.columns, "MAP", mode, self.h2_prior, has_kernel=True
         )
 
     # -- the exact posterior -------------------------------------------------------------
@@ -553,17 +449,7 @@ class LMM:
         """
         if self.basis is None:
             raise InputError("Without kernel there is no h2: it is 0 by definition.")
-
-        def loglik(h2: np.ndarray) -> np.ndarray:
-            return likelihood.integrated_loglik(
-                self.rotated, h2, prior_df=s2_prior[0], prior_scale=s2_prior[1]
-            )
-
-        return unit_density(
-            lambda h2: loglik(h2) + self.h2_prior.log_density(h2),
-            mass_at_0=self.h2_prior.spike,
-            log_at_0=float(loglik(np.zeros(1))[0]),
-        )
+        return exact_posterior.h2_density(self.rotated, self.h2_prior, s2_prior)
 
     # -- intervals for h2, and what they rest on -------------------------------------------------
 
@@ -722,22 +608,7 @@ class LMM:
         Furlotte NA, Heckerman D, Lippert C (2014). Quantifying the uncertainty in
         heritability. J Hum Genet 59:269. doi:10.1038/jhg.2014.15
         """
-        if draws < 1:
-            raise InputError(f"At least one draw is needed, but draws={draws}.")
-        if seed is None:
-            seed = int(np.random.SeedSequence().generate_state(1)[0])
-        density = None if self.basis is None else self.h2_posterior(s2_prior=s2_prior)
-        rng = np.random.default_rng(seed)
-        values = self.draw_posterior(draws, rng, density=density, s2_prior=s2_prior)
-        attrs = self._attrs(density, s2_prior, seed)
-        tree = self._tree(values, attrs)
-        if not u:
-            return tree
-        from bayeslmm.generative.conditional import Conditional
-        from bayeslmm.model.snps import selected_snps
-
-        given = Conditional(self, tree["posterior"].dataset, selected_snps(self, None))
-        return self._tree(values | {"u": given.draw_u(rng)}, attrs)
+        return exact_posterior.posterior(self, draws, u=u, s2_prior=s2_prior, seed=seed)
 
     def draw_posterior(
         self,
@@ -751,79 +622,9 @@ class LMM:
 
         `density` is the posterior of h2, if it is at hand.
         """
-        data = self.rotated
         if density is None and self.basis is not None:
             density = self.h2_posterior(s2_prior=s2_prior)
-        h2 = np.zeros(draws) if density is None else density.draw(draws, rng)
-        Q, b, L = _conditionals_at(data, density, h2)
-        total = data.df + s2_prior[0]
-        s2 = (Q + s2_prior[0] * s2_prior[1]) / rng.chisquare(total, size=draws)
-        noise = rng.standard_normal((draws, data.C.shape[1], 1))
-        shift = np.linalg.solve(np.swapaxes(L, 1, 2), noise)[..., 0]
-        orthonormal = b + np.sqrt(s2)[:, None] * shift
-        values = {
-            "h2": h2,
-            "s2_g": s2 * h2 / data.kappa,
-            "s2_e": s2 * (1 - h2),
-            "s2": s2,
-            "b": data.b_ols + orthonormal @ data.to_covariates.T,
-        }
-        return values
-
-    def _attrs(
-        self, density: UnitDensity | None, s2_prior: tuple[float, float], seed: Any
-    ) -> dict[str, Any]:
-        known: dict[str, Any] = provenance() | {
-            "formula": self.formula,
-            "n": len(self.y),
-            "kappa": self.rotated.kappa,
-            "h2_prior": repr(self.h2_prior) if density is not None else "h2 = 0",
-            "s2_prior": "1/s2" if s2_prior[0] == 0 else f"scaled-inv-chi2{s2_prior}",
-            "seed": int(seed) if isinstance(seed, int | np.integer) else "a caller's Generator",
-            "sampler": "independent draws from the exact posterior",
-        }
-        if density is None:
-            loglik = likelihood.integrated_loglik(
-                self.rotated, np.zeros(1), prior_df=s2_prior[0], prior_scale=s2_prior[1]
-            )
-            return known | {"log_marginal_likelihood": float(loglik[0])}
-        from bayeslmm.model.heritability import is_two_valued
-
-        low, high = density.hdi(0.95)
-        known |= {
-            "h2_scale": "observed scale" if is_two_valued(self.y) else "of the phenotype",
-            "log_marginal_likelihood": density.log_integral,
-            "h2_mean": density.mean,
-            "h2_sd": density.sd,
-            "h2_hdi95": [low, high],
-        }
-        if self.h2_prior.spike:
-            known["p_h2_zero"] = density.mass_at_0
-        return known
-
-    def _tree(self, values: dict[str, np.ndarray], attrs: dict[str, Any]) -> xr.DataTree:
-        """Draws as an ArviZ DataTree with named dimensions."""
-        import xarray as xr
-
-        dims = {"b": ["covariate"], "u": ["sample"]}
-        coords = {"covariate": list(self.C.columns), "sample": list(self.ids)}
-        posterior = in_chains(values, dims, coords, attrs)
-        return xr.DataTree.from_dict(
-            {"/": xr.Dataset(attrs=attrs), "posterior": posterior, **self._data_groups()}
-        )
-
-    def _data_groups(self) -> dict[str, xr.Dataset]:
-        """Groups observed_data and constant_data of a DataTree."""
-        import xarray as xr
-
-        sample, covariate = list(self.ids), list(self.C.columns)
-        return {
-            "observed_data": xr.Dataset({"y": ("sample", self.y)}, {"sample": sample}),
-            "constant_data": xr.Dataset(
-                {"C": (("sample", "covariate"), self.C.to_numpy())},
-                {"sample": sample, "covariate": covariate},
-            ),
-        }
+        return exact_posterior.draw(self.rotated, density, draws, rng, s2_prior)
 
     # -- the generative model ----------------------------------------------------------------
 
@@ -1220,37 +1021,6 @@ def kernel_basis(kernel: Relatedness | Basis, ids: pd.Index, *, has_intercept: b
     return kernel.subset(ids)
 
 
-def in_chains(
-    values: Mapping[str, np.ndarray],
-    dims: Mapping[str, list[str]],
-    coords: Mapping[str, Any],
-    attrs: dict[str, Any],
-) -> xr.Dataset:
-    """Draws by name, first axis the draws, as a dataset with chain and draw.
-
-    Independent draws need no chains; they are dealt into four where their number allows,
-    so that r-hat is defined.
-    """
-    import xarray as xr
-
-    used = {dim for name in values for dim in dims.get(name, [])}
-    total = len(next(iter(values.values())))
-    chains = 4 if total % 4 == 0 else 1
-    shape = (chains, total // chains)
-    return xr.Dataset(
-        {
-            name: (
-                ["chain", "draw", *dims.get(name, [])],
-                value.reshape(*shape, *value.shape[1:]),
-            )
-            for name, value in values.items()
-        },
-        coords={"chain": np.arange(chains), "draw": np.arange(shape[1])}
-        | {dim: coord for dim, coord in coords.items() if dim in used},
-        attrs=attrs,
-    )
-
-
 def _design(
     formula: str,
     data: Any,
@@ -1268,45 +1038,3 @@ def _design(
         assert pcs is not None
         data = join_components(formula, data, pcs)
     return design_from_formula(with_pcs(formula), data, kernel_ids, missing=missing)
-
-
-def _conditionals_at(
-    data: likelihood.Rotated, density: UnitDensity | None, h2: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Q (N,), b (N, c) and L (N, c, c) of the likelihood at draws of h2, shape (N,).
-
-    Many draws are interpolated from the quadrature's nodes, where these are smooth; draws at
-    exactly 0 (a point mass) are evaluated.
-    """
-    if density is None or len(h2) <= len(density.x):
-        t = likelihood.terms(data, h2)
-        return t.Q, t.b, t.L
-    c = data.C.shape[1]
-
-    def columns(at: np.ndarray) -> np.ndarray:
-        t = likelihood.terms(data, at)
-        return np.column_stack([np.log(t.Q), t.b, t.L.reshape(-1, c * c)])
-
-    found = density.interpolate(columns(density.x), h2)
-    if (h2 == 0).any():
-        found[h2 == 0] = columns(np.zeros(1))
-    return np.exp(found[:, 0]), found[:, 1 : 1 + c], found[:, 1 + c :].reshape(-1, c, c)
-
-
-def _standard_errors(
-    data: likelihood.Rotated, h2: float, s2: float, prior: H2Prior | None
-) -> np.ndarray:
-    """SEs of h2, s2_g, s2_e from the curvature in (h2, log s2), by the delta method."""
-    d = likelihood.derivatives(data, h2)
-    curvature = np.array([[d.F2 + d.Q2 / s2, -d.Q1 / s2], [-d.Q1 / s2, d.Q / s2]]) / 2
-    if prior is not None:
-        step = 1e-4 * min(h2, 1 - h2)
-        values = prior.log_density(np.array([h2 - step, h2, h2 + step]))
-        with np.errstate(invalid="ignore"):
-            curvature[0, 0] -= (values[0] - 2 * values[1] + values[2]) / step**2
-    if not np.isfinite(curvature).all() or np.linalg.eigvalsh(curvature)[0] <= 0:
-        return np.full(3, np.nan)
-    covariance = np.linalg.inv(curvature)
-    g = np.array([s2 / data.kappa, s2 * h2 / data.kappa])
-    e = np.array([-s2, s2 * (1 - h2)])
-    return np.sqrt([covariance[0, 0], g @ covariance @ g, e @ covariance @ e])

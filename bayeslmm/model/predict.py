@@ -20,9 +20,10 @@ import pandas as pd
 
 from bayeslmm.errors import InputError, listing
 from bayeslmm.generative.conditional import Conditional
-from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes
+from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.model.snps import SelectedSnps, selected_snps
-from bayeslmm.relatedness.dense import GRM, standardizing_factor
+from bayeslmm.relatedness.dense import GRM
+from bayeslmm.relatedness.matching import align, kernel_factor, recode, training_genotypes
 from bayeslmm.relatedness.sparse import SparseGRM
 from bayeslmm.runs.memory import require_memory
 
@@ -173,7 +174,7 @@ def random_effects(
     mean, variance = _moments(_conditional(model, tree), samples)
     rng = np.random.default_rng(seed)
     draws = mean + np.sqrt(variance) * rng.standard_normal(mean.shape)
-    return _summary(samples.ids, {"u": draws}, {"u": (mean, variance)}, prob)
+    return summary(samples.ids, {"u": draws}, {"u": (mean, variance)}, prob)
 
 
 def predict(
@@ -202,7 +203,7 @@ def predict(
     u = mean_u + np.sqrt(var_u) * rng.standard_normal(mean_u.shape)
     y = fixed + u + np.sqrt(s2_e) * rng.standard_normal(u.shape)
     moments = {"u": (mean_u, var_u), "y": (fixed + mean_u, var_u + s2_e)}
-    return _summary(samples.ids, {"u": u, "y": y}, moments, prob), y
+    return summary(samples.ids, {"u": u, "y": y}, moments, prob), y
 
 
 def _moments(conditional: Conditional, samples: CrossKernel) -> tuple[np.ndarray, np.ndarray]:
@@ -217,7 +218,7 @@ def _moments(conditional: Conditional, samples: CrossKernel) -> tuple[np.ndarray
     return mean, np.maximum(variance, 0)
 
 
-def _summary(
+def summary(
     ids: pd.Index,
     draws: dict[str, np.ndarray],
     moments: dict[str, tuple[np.ndarray, np.ndarray]],
@@ -292,64 +293,3 @@ def _kernel_grm(model: LMM) -> GRM:
 def kernel_genotypes(model: LMM) -> Genotypes:
     """The genotypes that a model's kernel was made of."""
     return training_genotypes(_kernel_grm(model))
-
-
-def training_genotypes(grm: GRM) -> Genotypes:
-    """The genotypes that a relatedness matrix was made of."""
-    if grm.pair_counts is not None:
-        raise InputError(
-            "The kernel divides by each pair's common variants (pairwise=True): no effects of SNPs "
-            "and no relatedness of new samples follow from it. Make it with pairwise=False."
-        )
-    if grm.genotypes is None:
-        raise InputError(
-            "The kernel does not know its genotypes (it was read from a file, or given), so new "
-            "samples cannot be related to it. Make it with bl.grm(genotypes)."
-        )
-    return grm.genotypes
-
-
-def kernel_factor(grm: GRM, block: CenteredBlock) -> np.ndarray:
-    """What turns centred dosages into those that the kernel was made of, shape (b,)."""
-    factor = standardizing_factor(block, grm.scale)
-    return (
-        factor if grm.weights is None else factor * np.sqrt(grm.weights[block.start : block.stop])
-    )
-
-
-def align(training: Genotypes, new: Genotypes) -> tuple[Genotypes, np.ndarray]:
-    """New genotypes at the training variants, in their order, and which alleles are swapped."""
-    old_table, new_table = training.variants, new.variants
-    if new_table.id.duplicated().any():
-        new = new.select(variants=~new_table.id.duplicated().to_numpy())
-        new_table = new.variants
-    positions = pd.Index(new_table.id).get_indexer(pd.Index(old_table.id))
-    if (positions < 0).any():
-        absent = old_table.id[positions < 0]
-        raise InputError(
-            f"{new.name}: {len(absent):,} of the kernel's {len(old_table):,} variants are not in "
-            f"the new genotypes: {listing(absent)}. Impute them, or make the kernel from the "
-            "variants that both have."
-        )
-    there = new_table.iloc[positions].reset_index(drop=True)
-    same = ((there.ea == old_table.ea) & (there.oa == old_table.oa)).to_numpy()
-    swapped = ((there.ea == old_table.oa) & (there.oa == old_table.ea)).to_numpy() & ~same
-    wrong = ~(same | swapped)
-    if wrong.any():
-        j = int(np.argmax(wrong))
-        raise InputError(
-            f"Variant '{old_table.id.iloc[j]}' has alleles {old_table.ea.iloc[j]}/"
-            f"{old_table.oa.iloc[j]} in the kernel, but {there.ea.iloc[j]}/{there.oa.iloc[j]} in "
-            "the new genotypes (another strand?). Make them agree."
-        )
-    return new._view(positions, None), swapped
-
-
-def recode(
-    genotypes: Genotypes, flipped: np.ndarray, start: int, stop: int, eaf: np.ndarray
-) -> np.ndarray:
-    """New dosages minus the training mean, missing at the mean, shape (b, a)."""
-    dosage = genotypes.dosage(start, stop)
-    turn = flipped[start:stop]
-    dosage[turn] = 2 - dosage[turn]
-    return np.nan_to_num(dosage - 2 * eaf[:, None], nan=0.0)

@@ -946,7 +946,7 @@ class RepeatedLMM:
         variance = np.where(variance > 1e-9 * cross.k.max(), variance, 0)[:, None] * s2_g
         rng = np.random.default_rng(seed)
         draws = mean + np.sqrt(variance) * rng.standard_normal(mean.shape)
-        return predict._summary(cross.ids, {"u": draws}, {"u": (mean, variance)}, prob)
+        return predict.summary(cross.ids, {"u": draws}, {"u": (mean, variance)}, prob)
 
 
 def _variances(priors: Mapping[str, Any], sd_y: Any, kappa: Any) -> tuple[Any, Any, Any]:

@@ -25,6 +25,7 @@ from bayeslmm.bases.basis import Eigenbasis
 from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.formulas import pcs_asked
 from bayeslmm.model.lmm import LMM, Kernel
+from bayeslmm.model.trees import data_groups, in_chains
 from bayeslmm.partition.components import Components, Optimum, maximise, mixture_p_value, threads
 from bayeslmm.priors import SharePrior, as_share_prior
 from bayeslmm.relatedness.dense import GRM, as_grm
@@ -569,27 +570,10 @@ class PartitionedLMM:
         import xarray as xr
 
         dims = {"h2_k": ["kernel"], "s2_k": ["kernel"], "b": ["covariate"]}
-        total = len(values["s2"])
-        chains = 4 if total % 4 == 0 else 1
-        shape = (chains, total // chains)
-        posterior = xr.Dataset(
-            {
-                name: (
-                    ["chain", "draw", *dims.get(name, [])],
-                    value.reshape(*shape, *value.shape[1:]),
-                )
-                for name, value in values.items()
-            },
-            coords={
-                "chain": np.arange(chains),
-                "draw": np.arange(shape[1]),
-                "kernel": list(self.kernels),
-                "covariate": list(self.C.columns),
-            },
-            attrs=attrs,
-        )
+        coords = {"kernel": list(self.kernels), "covariate": list(self.C.columns)}
+        posterior = in_chains(values, dims, coords, attrs)
         return xr.DataTree.from_dict(
-            {"/": xr.Dataset(attrs=attrs), "posterior": posterior, **self._aligned._data_groups()}
+            {"/": xr.Dataset(attrs=attrs), "posterior": posterior, **data_groups(self._aligned)}
         )
 
     def enrichment(

@@ -16,7 +16,7 @@ from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.formulas import pc_names, pcs_asked
 from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.inputs.phenotypes import relabel
-from bayeslmm.model import predict
+from bayeslmm.relatedness import matching
 from bayeslmm.relatedness.dense import GRM, HasGRM, as_grm, standardizing_factor
 from bayeslmm.relatedness.dense import grm as make_grm
 from bayeslmm.runs.memory import require_memory
@@ -164,11 +164,11 @@ class PCA:
         """
         new = as_genotypes(genotypes)
         training = self._training()
-        aligned, flipped = predict.align(training, new)
+        aligned, flipped = matching.align(training, new)
         U = self.scores.to_numpy()
         scores, n_variants = np.zeros((new.n_samples, self.k)), 0
         for block, z, mean in self._rows(training, "Projecting"):
-            x = predict.recode(aligned, flipped, block.start, block.stop, block.eaf)
+            x = matching.recode(aligned, flipped, block.start, block.stop, block.eaf)
             factor = self._factor(block)
             # Missing dosages are 0 before the samples' own mean is taken off.
             scores += (x * factor[:, None] - mean[:, None]).T @ (z @ U)
@@ -213,13 +213,13 @@ class PCA:
                 "The genotypes behind these components are not known, so there are no loadings "
                 "and no projections. Make them from a GRM or from genotypes."
             )
-        return predict.training_genotypes(self.grm)
+        return matching.training_genotypes(self.grm)
 
     def _factor(self, block: CenteredBlock) -> np.ndarray:
         return (
             standardizing_factor(block, "standardized")
             if self.grm is None
-            else predict.kernel_factor(self.grm, block)
+            else matching.kernel_factor(self.grm, block)
         )
 
     def _rows(self, genotypes: Genotypes, label: str) -> Any:

@@ -10,8 +10,7 @@ from scipy import stats
 
 import bayeslmm as bl
 from bayeslmm.errors import InputError
-from bayeslmm.genome import association
-from bayeslmm.genome.association import Scanner
+from bayeslmm.genome.scanner import TESTS, Scanner
 from bayeslmm.numerics import likelihood
 from bayeslmm.numerics.tails import log10_p_chi2, log10_p_f
 
@@ -612,4 +611,4 @@ def test_scan_of_float32_needs_no_float64_copy():
     })  # fmt: skip
     lmm.scan(genotypes)
     assert set(seen) == {np.dtype("float32")}
-    assert set(association.TESTS) == {*ALL, "bayes"}
+    assert set(TESTS) == {*ALL, "bayes"}

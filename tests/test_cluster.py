@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.genome.association import Scanner
+from bayeslmm.genome.scanner import Scanner
 from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.priors import EffectPrior
 from bayeslmm.runs import cluster, streaming

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from plink import write_plink
 
 import bayeslmm as bl
-from bayeslmm.genome.association import Scanner
 from bayeslmm.genome.codings import recode
 from bayeslmm.genome.families import FamilyScanner, Packing, _packed, variants_in_block
+from bayeslmm.genome.scanner import Scanner
 from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.inputs.sample_major import counts, padded
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.genome import association
+from bayeslmm.genome import scanner
 from bayeslmm.numerics.nodes import HALF_WIDTH
 
 
@@ -27,12 +27,12 @@ def test_a_narrow_window_changes_nothing(family_model, monkeypatch):
     model, genotypes = family_model
     tests = ("wald", "lrt", "bayes")
     float64 = np.dtype("float64")
-    narrow = association.Scanner(model, tests, float64)
+    narrow = scanner.Scanner(model, tests, float64)
     assert narrow.half_width < HALF_WIDTH
     found = model.scan(genotypes, tests, dtype="float64")
-    monkeypatch.setattr(association, "_NARROWEST", HALF_WIDTH)
-    monkeypatch.setattr(association, "_UNREACHABLE", np.inf)
-    wide = association.Scanner(model, tests, float64)
+    monkeypatch.setattr(scanner, "_NARROWEST", HALF_WIDTH)
+    monkeypatch.setattr(scanner, "_UNREACHABLE", np.inf)
+    wide = scanner.Scanner(model, tests, float64)
     assert wide.half_width == HALF_WIDTH
     assert wide.weights.square.shape[1] > narrow.weights.square.shape[1]
     expected = model.scan(genotypes, tests, dtype="float64")

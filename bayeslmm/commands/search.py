@@ -9,7 +9,7 @@ import pandas as pd
 from bayeslmm.commands.data import Data
 from bayeslmm.commands.data import run as open_run
 from bayeslmm.errors import InputError
-from bayeslmm.genome.association import BACKGROUNDS
+from bayeslmm.genome.backgrounds import BACKGROUNDS
 from bayeslmm.genome.loci import parse_region
 from bayeslmm.genome.selection import stepwise as search
 from bayeslmm.genome.thresholds import Threshold, significance_threshold

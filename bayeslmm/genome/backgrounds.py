@@ -38,15 +38,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genome import bayes_factors
-from bayeslmm.genome.association import Background, Scanner
 from bayeslmm.genome.bayes_factors import LOG_RANGE
+from bayeslmm.genome.scanner import Scanner
 from bayeslmm.numerics import likelihood
 from bayeslmm.numerics.chebyshev import cardinal, chebyshev, nodes_for, series
 from bayeslmm.numerics.nodes import HALF_WIDTH, Products, Weights, interpolate, maximise_on_nodes
@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from bayeslmm.model.lmm import LMM
     from bayeslmm.priors import EffectPrior
 
+type Background = Literal["all", "loco", "rest+chrom"]
+BACKGROUNDS = ("all", "loco", "rest+chrom")
 # Fewer samples than this are decomposed at once: nothing is gained otherwise.
 _SMALL = 300
 # Half the width of the nodes' range, in log ratio, for tests at the optimum ...

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayeslmm.genome.association import Scanner
 from bayeslmm.genome.bayes_factors import NullPosterior
 from bayeslmm.genome.codings import recode
+from bayeslmm.genome.scanner import Scanner
 from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes
 from bayeslmm.inputs.sample_major import SampleMajor
 from bayeslmm.numerics.nodes import Products, StackedWeights, stacked_weights

@@ -42,7 +42,7 @@ from bayeslmm.numerics.quadrature import unit_density
 from bayeslmm.numerics.tails import log10_p_f, log10_p_f2
 
 if TYPE_CHECKING:
-    from bayeslmm.genome.association import Scanner
+    from bayeslmm.genome.scanner import Scanner
     from bayeslmm.model.lmm import LMM
 
 # Variants whose Bayes factors are worked on at a time.

@@ -10,7 +10,11 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError, listing
-from bayeslmm.genome.association import TESTS, Background, Run, Scanner, scan, variant_table
+from bayeslmm.genome.association import scan
+from bayeslmm.genome.backgrounds import Background
+from bayeslmm.genome.passes import Run
+from bayeslmm.genome.scan_tables import variant_table
+from bayeslmm.genome.scanner import TESTS, Scanner
 from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
 from bayeslmm.model.snps import aligned
 from bayeslmm.runs.memory import available_memory

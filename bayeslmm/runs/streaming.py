@@ -23,7 +23,7 @@ from bayeslmm.runs.columns import Arrays, KeptColumns, Piece
 from bayeslmm.runs.progress import log, track
 
 if TYPE_CHECKING:
-    from bayeslmm.genome.association import Run
+    from bayeslmm.genome.passes import Run
 
 type Columns = list[dict[str, np.ndarray]]
 # Variants in a part: seconds to minutes of work, so that little is lost.

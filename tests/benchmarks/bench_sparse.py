@@ -19,8 +19,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import bayeslmm as bl
-from bayeslmm.genome.association import Run
 from bayeslmm.genome.families import FamilyScanner, variants_in_block
+from bayeslmm.genome.passes import Run
 from bayeslmm.runs.progress import map_ahead
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 import bayeslmm as bl
-from bayeslmm.genome.association import Scanner
+from bayeslmm.genome.scanner import Scanner
 from bayeslmm.genome.thresholds import ManyNulls
 from bayeslmm.numerics.chebyshev import cardinal, chebyshev
 from bayeslmm.numerics.nodes import maximise_on_nodes

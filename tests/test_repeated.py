@@ -635,3 +635,52 @@ def test_without_intercept():
     fit = model.reml()
     V = covariance(model, fit.s2_g, fit.s2_p, fit.s2_e)
     assert fit.loglik == pytest.approx(dense.reml_loglik(model.y, model.C.to_numpy(), V), abs=1e-8)
+
+
+# -- residuals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("counts", [BALANCED, UNBALANCED], ids=["balanced", "unbalanced"])
+def test_residuals_are_those_of_the_dense_covariance(counts):
+    """Each record given all others, by a covariance without it; whitened ones by its root."""
+    model = make(counts)
+    check, fit = model.check_residuals(), model.reml()
+    V, C, y = covariance(model, fit.s2_g, fit.s2_p, fit.s2_e), model.C.to_numpy(), model.y
+    for j in (0, 7, len(y) - 1):
+        rest = np.arange(len(y)) != j
+        inverse = np.linalg.inv(V[np.ix_(rest, rest)])
+        covariance_b = np.linalg.inv(C[rest].T @ inverse @ C[rest])
+        b = covariance_b @ C[rest].T @ inverse @ y[rest]
+        weight = V[j, rest] @ inverse
+        row = C[j] - weight @ C[rest]
+        mean = C[j] @ b + weight @ (y[rest] - C[rest] @ b)
+        variance = V[j, j] - weight @ V[rest, j] + row @ covariance_b @ row
+        assert check.table.loo_mean.iloc[j] == pytest.approx(mean, rel=1e-9)
+        assert check.table.loo_sd.iloc[j] == pytest.approx(np.sqrt(variance), rel=1e-9)
+    values, vectors = np.linalg.eigh(V)
+    root = (vectors / np.sqrt(values)) @ vectors.T
+    whitened = root @ (y - C @ fit.b.estimate.to_numpy())
+    np.testing.assert_allclose(check.table.whitened, whitened, atol=1e-9)
+    assert check.table.index.equals(model.C.index)
+    assert f"Residuals of {len(y):,} records at h2" in str(check)
+
+
+def test_a_record_in_other_units_is_an_outlier():
+    records, ped = simulate()
+    records.loc[11, "weight"] *= 2.2
+    model = bl.RepeatedLMM("weight ~ age", records, ped, id="animal")
+    (label,) = model.check_residuals().outliers.index
+    assert label.split(" #")[0] == records.animal[11]
+
+
+@pytest.mark.parametrize("counts", [BALANCED, unequal(60)], ids=["balanced", "unbalanced"])
+def test_components_are_shares_with_standard_errors(counts):
+    """The share of the permanent environment is the difference of two; so is its error."""
+    fit = make(counts, n=60).reml()
+    parts = fit.components
+    assert parts.share.sum() == pytest.approx(1)
+    assert parts.share["permanent"] == pytest.approx(fit.repeatability - fit.h2)
+    assert parts.s2.to_dict() == {"genetic": fit.s2_g, "permanent": fit.s2_p, "residual": fit.s2_e}
+    # |sd(a) - sd(b)| <= sd(a - b) <= sd(a) + sd(b), whatever their correlation
+    low, high = abs(fit.h2_se - fit.repeatability_se), fit.h2_se + fit.repeatability_se
+    assert low <= parts.share_se["permanent"] <= high

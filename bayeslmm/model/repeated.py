@@ -35,6 +35,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import log, pi
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayeslmm.generative.eigen import ModelData
+    from bayeslmm.model.residuals import ResidualCheck
 
 PARTS = ("genetic", "permanent", "residual")
 _LARGEST_T = 1 - 1e-8
@@ -261,6 +263,8 @@ class RepeatedFit:
         s2_g kappa / s2, and its standard error; NaN on a boundary.
     repeatability, repeatability_se : float
         h2 + s2_p / s2: the correlation of two records of an (average) individual.
+    permanent, permanent_se : float
+        s2_p / s2, the share of the permanent environment.
     s2_g, s2_p, s2_e, s2_g_se, s2_p_se, s2_e_se : float
         Variance components (phenotype units squared) and their standard errors.
     s2 : float
@@ -281,6 +285,8 @@ class RepeatedFit:
     h2_se: float
     repeatability: float
     repeatability_se: float
+    permanent: float
+    permanent_se: float
     s2_g: float
     s2_p: float
     s2_e: float
@@ -294,6 +300,19 @@ class RepeatedFit:
     n_records: int
     n_individuals: int
     boundary: str
+
+    @property
+    def components(self) -> pd.DataFrame:
+        """Share and variance of each part with standard errors; the shares sum to 1."""
+        return pd.DataFrame(
+            {
+                "share": [self.h2, self.permanent, 1 - self.repeatability],
+                "share_se": [self.h2_se, self.permanent_se, self.repeatability_se],
+                "s2": [self.s2_g, self.s2_p, self.s2_e],
+                "s2_se": [self.s2_g_se, self.s2_p_se, self.s2_e_se],
+            },
+            index=pd.Index(PARTS, name="part"),
+        )
 
     @property
     def vg_over_vp(self) -> float:
@@ -465,6 +484,21 @@ class RepeatedLMM:
         return pd.Series(np.bincount(self._owner), index=self.individuals, name="records")
 
     @property
+    def kernel(self) -> GRM | Eigenbasis:
+        """Relatedness as it was given, a pedigree as its matrix."""
+        return self._kernel
+
+    @property
+    def grm(self) -> GRM | None:
+        """The relatedness matrix behind the kernel; None if only its eigenbasis is known."""
+        return self._kernel.grm if isinstance(self._kernel, Eigenbasis) else self._kernel
+
+    @property
+    def owner(self) -> pd.Index:
+        """Whose each analysed record is, shape (N,)."""
+        return self.individuals[self._owner]
+
+    @property
     def balanced(self) -> bool:
         """Whether everybody has as many records."""
         return bool(self.counts.min() == self.counts.max())
@@ -523,7 +557,8 @@ class RepeatedLMM:
         s2, kappa, c = at.s2, basis.kappa, self.C.shape[1]
         shares = np.array([t * f, t * (1 - f), 1 - t])
         zero = [name for name, share in zip(PARTS[:2], shares, strict=False) if share <= 0]
-        se = dict.fromkeys(("h2", "repeatability", "s2_g", "s2_p", "s2_e"), np.nan)
+        names = ("h2", "repeatability", "permanent", "s2_g", "s2_p", "s2_e")
+        se = dict.fromkeys(names, np.nan)
         if not zero:
             information = -_curvature(function, t, f)
             if np.linalg.eigvalsh(information)[0] > 0:
@@ -534,6 +569,7 @@ class RepeatedLMM:
                 slopes = {
                     "h2": [f, t, 0],
                     "repeatability": [1, 0, 0],
+                    "permanent": [1 - f, -t, 0],
                     "s2_g": np.array([f, t, t * f]) * s2 / kappa,
                     "s2_p": np.array([1 - f, -t, t * (1 - f)]) * s2,
                     "s2_e": np.array([-1, 0, 1 - t]) * s2,
@@ -555,6 +591,8 @@ class RepeatedLMM:
             se["h2"],
             t,
             se["repeatability"],
+            float(shares[1]),
+            se["permanent"],
             float(shares[0]) * s2 / kappa,
             float(shares[1]) * s2,
             float(shares[2]) * s2,
@@ -891,6 +929,38 @@ class RepeatedLMM:
                 + np.sqrt(gain * noise) * rng.standard_normal(residual.shape)
             ).T
         return u, p
+
+    def check_residuals(self) -> ResidualCheck:
+        """Whitened and leave-one-out residuals of the records, and outliers among them.
+
+        Returns
+        -------
+        ResidualCheck
+            See `bayeslmm.model.residuals.check_records`.
+        """
+        from bayeslmm.model.residuals import check_records
+
+        return check_records(self)
+
+    def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Write one HTML file with everything, for readers without Python.
+
+        Parameters
+        ----------
+        path : path-like
+            The file to write.
+        **options
+            tree, title, question, seed, overwrite and others: see
+            `bayeslmm.reporting.models.report_model`.
+
+        Returns
+        -------
+        Path
+            The file; it needs no network and no other file.
+        """
+        from bayeslmm.reporting.models import report_model
+
+        return report_model(self, path, **options)
 
     def random_effects(
         self,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from bayeslmm.model.lmm import LMM
+    from bayeslmm.model.repeated import RepeatedLMM
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class ResidualCheck:
         REML estimate.
     suggestion : str
         What to do, in words; empty if nothing stands out.
+    unit : str
+        What the rows of the table are: samples, or records of repeated measures.
     """
 
     table: pd.DataFrame = field(repr=False)
@@ -57,6 +60,7 @@ class ResidualCheck:
     groups: pd.DataFrame | None = field(repr=False)
     h2: float
     suggestion: str
+    unit: str = "samples"
 
     @property
     def outliers(self) -> pd.DataFrame:
@@ -67,7 +71,7 @@ class ResidualCheck:
     def __str__(self) -> str:
         outliers = self.outliers
         lines = [
-            f"Residuals of {len(self.table):,} samples at h2 = {self.h2:.3f} (REML)",
+            f"Residuals of {len(self.table):,} {self.unit} at h2 = {self.h2:.3f} (REML)",
             f"  whitened   skewness {self.skewness:+.2f}, excess kurtosis {self.kurtosis:+.2f}, "
             f"normality p = {self.p_normal:.2g}",
             f"  outliers   {len(outliers)} by leave-one-out"
@@ -126,46 +130,117 @@ def check_residuals(model: LMM, groups: Any = None) -> ResidualCheck:
     >>> bl.check_residuals(bl.LMM(y)).outliers.index.tolist()
     ['7']
     """
-    from scipy.special import ndtr, ndtri
-    from scipy.stats import kurtosis, normaltest, skew
-
     data = model.rotated
     h2 = model.reml().h2
     w = likelihood.weights(data, min(h2, TOP))
     half, Py = likelihood.projected(data, w)
     s2 = float(data.y @ Py) / data.df
     q, p = _unrotate(model, Py), _diagonal(model, w, half)
-    # A sample that a covariate describes alone has no prediction by the others.
-    alone = p <= 1e-10 * p.max()
-    p = np.where(alone, np.nan, p)
-    z = q / np.sqrt(s2 * p)
-    n = len(z)
     whitened = _unrotate(model, Py / np.sqrt(w)) / np.sqrt(s2)
+    influence = None if groups is None else _influence(model, groups, s2, w, half, q, h2)
+    return _checked(model.y, model.ids, whitened, q / s2, p / s2, h2, influence)
+
+
+def check_records(model: RepeatedLMM) -> ResidualCheck:
+    """Whitened and leave-one-out residuals of repeated measures, by record.
+
+    Each record is predicted from all others, those of its own individual among them. With A the
+    N x n matrix of memberships, columns scaled to length 1, and W = A'VA, the covariance of the
+    records is V = A W A' + s2_e (I - A A'): powers of it need only those of W, n x n.
+
+    Parameters
+    ----------
+    model : RepeatedLMM
+        The model.
+
+    Returns
+    -------
+    ResidualCheck
+        Its table is indexed by record; groups is None.
+
+    Notes
+    -----
+    O(n^3) if the numbers of records differ between individuals, else O(n^2).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import bayeslmm as bl
+    >>> x = np.random.default_rng(1).integers(0, 3, size=(60, 300))
+    >>> table = pd.DataFrame({"id": np.repeat([f"a{i}" for i in range(60)], 3)})
+    >>> table["y"] = np.random.default_rng(2).normal(size=180)
+    >>> table.loc[7, "y"] = 9.0
+    >>> K = bl.GRM(bl.grm(x).matrix, samples=table.id.unique())
+    >>> check_records(bl.RepeatedLMM("y ~ 1", table, K, id="id")).outliers.index.tolist()
+    ['a2 #2']
+    """
+    fit, basis, C, y = model.reml(), model.basis, model.C.to_numpy(), model.y
+    n, r = basis.n, model.counts.to_numpy()
+    owner = model.individuals.get_indexer(model.owner)
+    S, U = np.asarray(basis.values), np.asarray(basis.vectors)
+    if model.balanced:
+        w, E = r[0] * (fit.s2_g * S + fit.s2_p) + fit.s2_e, U
+    else:
+        root = np.sqrt(r)
+        M = (root[:, None] * U * (fit.s2_g * S)) @ (U.T * root)
+        M[np.diag_indices(n)] += r * fit.s2_p + fit.s2_e
+        w, E = np.linalg.eigh(M)
+
+    def power(X: np.ndarray, exponent: float) -> np.ndarray:
+        """V^exponent times the columns of X (N, k)."""
+        sums = np.stack([np.bincount(owner, x, minlength=n) for x in X.T], axis=1)
+        own = sums / np.sqrt(r)[:, None]
+        changed = E @ (w[:, None] ** exponent * (E.T @ own)) - fit.s2_e**exponent * own
+        return fit.s2_e**exponent * X + (changed / np.sqrt(r)[:, None])[owner]
+
+    VC = power(C, -1)
+    residual = y - C @ fit.b.estimate.to_numpy()
+    q = power(residual[:, None], -1)[:, 0]
+    along = np.linalg.solve(np.linalg.cholesky(C.T @ VC), VC.T) if C.shape[1] else VC.T
+    own = ((E * E) @ (1 / w) - 1 / fit.s2_e) / r
+    p = 1 / fit.s2_e + own[owner] - (along * along).sum(axis=0)
+    whitened = power(residual[:, None], -0.5)[:, 0]
+    return _checked(y, model.C.index, whitened, q, p, fit.h2, None, unit="records")
+
+
+def _checked(
+    y: np.ndarray,
+    ids: pd.Index,
+    whitened: np.ndarray,
+    q: np.ndarray,
+    p: np.ndarray,
+    h2: float,
+    groups: pd.DataFrame | None,
+    *,
+    unit: str = "samples",
+) -> ResidualCheck:
+    """Table and words, from q = P y and p = diag P, P in 1 / (phenotype units squared)."""
+    from scipy.special import ndtr, ndtri
+    from scipy.stats import kurtosis, normaltest, skew
+
+    # What a covariate describes alone has no prediction by the others.
+    p = np.where(p <= 1e-10 * p.max(), np.nan, p)
+    z = q / np.sqrt(p)
+    n = len(z)
     table = pd.DataFrame(
         {
-            "y": model.y,
+            "y": y,
             "whitened": whitened,
-            "loo_mean": model.y - q / p,
-            "loo_sd": np.sqrt(s2 / p),
+            "loo_mean": y - q / p,
+            "loo_sd": 1 / np.sqrt(p),
             "z": z,
             "pit": ndtr(z),
             "p": np.minimum(2 * ndtr(-np.abs(z)) * n, 1.0),
         },
-        index=model.ids,
+        index=ids,
     )
     skewness, excess = float(skew(whitened)), float(kurtosis(whitened))
     p_normal = float(normaltest(whitened).pvalue) if n >= 20 else float("nan")
     outliers = int((table.p < 0.05).sum())
     worst = float(-ndtri(0.025 / n))
-    return ResidualCheck(
-        table,
-        skewness,
-        excess,
-        p_normal,
-        None if groups is None else _influence(model, groups, s2, w, half, q, h2),
-        h2,
-        _suggestion(model.y, skewness, excess, p_normal, outliers, worst),
-    )
+    suggestion = _suggestion(y, skewness, excess, p_normal, outliers, worst)
+    return ResidualCheck(table, skewness, excess, p_normal, groups, h2, suggestion, unit)
 
 
 def _unrotate(model: LMM, x: np.ndarray) -> np.ndarray:

@@ -11,7 +11,14 @@ from bayeslmm.plots.bivariate import rg, two_traits
 from bayeslmm.plots.checks import calibration, coverage, design, residuals
 from bayeslmm.plots.genome import miami, regional, relatedness, variance_partition
 from bayeslmm.plots.partition import chromosome_h2, enrichment, shares
-from bayeslmm.plots.posteriors import effects, h2, h2_report, prior_predictive, prior_table
+from bayeslmm.plots.posteriors import (
+    effects,
+    h2,
+    h2_report,
+    prior_predictive,
+    prior_table,
+    repeatability,
+)
 from bayeslmm.plots.saving import save
 from bayeslmm.plots.scans import fine_mapping, manhattan, qq
 from bayeslmm.plots.structure import inflation, pcs, relatives
@@ -39,6 +46,7 @@ __all__ = [
     "relatedness",
     "relatives",
     "reliability",
+    "repeatability",
     "residuals",
     "rg",
     "save",

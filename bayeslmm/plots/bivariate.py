@@ -17,6 +17,7 @@ from bayeslmm.plots.drawing import (
     axes_for,
     clean,
     corner,
+    kernel_density,
     plain_legend,
     reml_estimate,
 )
@@ -56,7 +57,7 @@ def rg(report: RgReport, *, ax: Axes | None = None, title: str | None = None) ->
     ax = axes_for(ax, "rg")
     draws = report.tree["posterior"]["rg"].to_numpy().ravel()
     row = report.table.loc["rg"]
-    x, density = _density(draws)
+    x, density = kernel_density(draws)
     height = float(density.max())
     ax.plot(x, density, color=DARK, linewidth=1.8, label="posterior density", zorder=4)
     inside = (x >= row.low) & (x <= row.high)
@@ -174,15 +175,6 @@ def two_traits(
     ax.set_title("Joint posterior" if title is None else title, loc="left", fontsize=11, color=INK)
     plain_legend(ax)
     return ax
-
-
-def _density(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel density on (-1, 1), mass beyond an end reflected into it."""
-    from arviz_stats.base import array_stats
-
-    # The grid ends where the draws do: mass at an end stays inside.
-    x, density, _ = array_stats.kde(draws, bound_correction=True)
-    return np.asarray(x), np.asarray(density)
 
 
 def _limits(values: np.ndarray, bottom: float) -> tuple[float, float]:

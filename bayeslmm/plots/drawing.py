@@ -50,6 +50,7 @@ SIZES = {
     "ascertainment": (8.2, 4.2),
     "rg": (6.6, 4.2),
     "two_traits": (5.2, 4.8),
+    "repeatability": (6.6, 4.2),
 }
 _PER_SNP, _TALLEST = 0.46, 30.0
 LOG_P = r"$-\log_{10}\,p$"
@@ -311,6 +312,15 @@ def plain_legend(ax: Axes) -> None:
     """A legend on a pale ground without frame."""
     legend = ax.legend(frameon=True, fontsize=8.5, labelcolor=INK, handlelength=2.6)
     legend.get_frame().set(edgecolor="none", facecolor="white", alpha=0.85)
+
+
+def kernel_density(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points (g,) and the density of draws (d,) there, mass beyond their ends reflected."""
+    from arviz_stats.base import array_stats
+
+    # The grid ends where the draws do: mass at an end stays inside.
+    x, density, _ = array_stats.kde(draws, bound_correction=True)
+    return np.asarray(x), np.asarray(density)
 
 
 def whisker_style(color: str, marker: str) -> dict[str, Any]:

@@ -17,24 +17,25 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayeslmm.inputs.genotypes import Genotypes
+    from bayeslmm.model.repeated import RepeatedFit
     from bayeslmm.partition.model import PartitionedFit
 
 
 def shares(
     tree: xr.DataTree,
-    fit: PartitionedFit | None = None,
+    fit: PartitionedFit | RepeatedFit | None = None,
     *,
     prob: float = 0.95,
     ax: Axes | None = None,
     title: str = "Shares of the variance",
 ) -> Axes:
-    """Posterior share of every kernel, with its interval; REML beside it.
+    """Posterior share of every part of the variance, with its interval; REML beside it.
 
     Parameters
     ----------
     tree : DataTree
-        Draws of `PartitionedLMM.posterior`.
-    fit : PartitionedFit, optional
+        Draws of `PartitionedLMM.posterior`, or of `RepeatedLMM.sample`.
+    fit : PartitionedFit or RepeatedFit, optional
         Point estimates and +-1.96 standard errors to show beside.
     prob : float
         Probability of the shortest intervals.
@@ -44,12 +45,18 @@ def shares(
         Title.
     """
     posterior = tree["posterior"].dataset
-    if "h2_k" not in posterior:
-        raise InputError("These draws have no shares of several kernels (h2_k).")
-    names = [str(name) for name in posterior.kernel.data]
-    draws = posterior["h2_k"].to_numpy().reshape(-1, len(names))
-    draws = np.column_stack([draws, 1 - draws.sum(axis=1)])
-    names.append("residual")
+    if "share" in posterior and "part" in posterior["share"].dims:  # repeated measures
+        names = [str(name) for name in posterior.part.data]
+        draws = posterior["share"].to_numpy().reshape(-1, len(names))
+    elif "h2_k" in posterior:
+        names = [str(name) for name in posterior.kernel.data]
+        draws = posterior["h2_k"].to_numpy().reshape(-1, len(names))
+        draws = np.column_stack([draws, 1 - draws.sum(axis=1)])
+        names.append("residual")
+    else:
+        raise InputError(
+            "These draws have no shares of several kernels (h2_k), or of repeated measures (share)."
+        )
     ax = axes_for(ax, "shares", len(names))
     limits = np.array([interval(column, prob) for column in draws.T])
     rows = np.arange(len(names), dtype=float)
@@ -58,8 +65,9 @@ def shares(
     handles = [_mark(ax, 0, f"posterior, {100 * prob:g}% interval")]
     if fit is not None:
         table = fit.components.loc[names]
-        reach = 1.96 * table.h2_se.fillna(0)
-        whiskers(ax, table.h2, table.h2 - reach, table.h2 + reach, rows + 0.14, SERIES[1], "D")
+        share = table["share" if "share" in table else "h2"]
+        reach = 1.96 * table[f"{share.name}_se"].fillna(0)
+        whiskers(ax, share, share - reach, share + reach, rows + 0.14, SERIES[1], "D")
         handles.append(_mark(ax, 1, "REML ± 1.96 SE (none at 0)"))
     ax.set_yticks(rows, names)
     ax.set_ylim(len(names) - 0.5, -0.5)

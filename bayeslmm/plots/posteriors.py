@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from bayeslmm.errors import InputError
 from bayeslmm.model.heritability import h2_called, is_two_valued
-from bayeslmm.model.tables import snp_effects
+from bayeslmm.model.tables import interval, snp_effects
 from bayeslmm.plots.drawing import (
     ACCENT,
     DARK,
@@ -23,7 +23,9 @@ from bayeslmm.plots.drawing import (
     clean,
     corner,
     halo,
+    kernel_density,
     pip_marks,
+    plain_legend,
     reml_estimate,
     title_of,
     whisker_style,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from bayeslmm.model.heritability import H2Report
     from bayeslmm.model.lmm import LMM
+    from bayeslmm.model.repeated import RepeatedFit
 
 _INTERVALS: dict[str, tuple[str, str, Any, str]] = {
     "posterior": ("posterior, highest density", SERIES[0], "-", "o"),
@@ -154,6 +157,99 @@ def h2(
         handlelength=1.8,
         labelspacing=0.6,
     )
+    return ax
+
+
+def repeatability(
+    tree: xr.DataTree,
+    fit: RepeatedFit | None = None,
+    *,
+    prob: float = 0.95,
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Axes:
+    """Posterior densities of h2 and of the repeatability, their priors, and REML.
+
+    What lies between the two is the share of the permanent environment.
+
+    Parameters
+    ----------
+    tree : DataTree
+        Draws of `RepeatedLMM.sample`.
+    fit : RepeatedFit, optional
+        Point estimates with 1.96 standard errors, to show below.
+    prob : float
+        Probability of the highest-density intervals.
+    ax : Axes, optional
+        Where to draw; by default on a new figure.
+    title : str, optional
+        By default the model's formula.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    InputError
+        If the draws are of another model.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> x = np.random.default_rng(1).integers(0, 3, size=(80, 300))
+    >>> table = pd.DataFrame({"id": np.repeat([f"a{i}" for i in range(80)], 2)})
+    >>> table["y"] = np.random.default_rng(2).normal(size=160)
+    >>> K = bl.GRM(bl.grm(x).matrix, samples=table.id.unique())
+    >>> tree = bl.RepeatedLMM("y ~ 1", table, K, id="id").sample(200, seed=1)
+    >>> bl.plots.repeatability(tree).get_xlabel()
+    'Share of the variance'
+    """
+    posterior = tree["posterior"].dataset
+    if "repeatability" not in posterior:
+        raise InputError("These draws have no repeatability: RepeatedLMM.sample makes them.")
+    ax = axes_for(ax, "repeatability")
+    curves = {name: kernel_density(np.ravel(posterior[name])) for name in ("h2", "repeatability")}
+    height = max(float(density.max()) for _, density in curves.values())
+    grid = np.linspace(0, 1, 3)
+    named = {"h2": "$h^2$", "repeatability": "repeatability"}
+    priors = {"h2": 2 * (1 - grid), "repeatability": 2 * grid}  # Beta(1, 2) and Beta(2, 1)
+    estimates: list[tuple[float, float]] = []
+    if fit is not None:
+        estimates = [(fit.h2, fit.h2_se), (fit.repeatability, fit.repeatability_se)]
+    for j, (name, (x, density)) in enumerate(curves.items()):
+        low, high = interval(np.ravel(posterior[name]), prob)
+        ax.plot(
+            x,
+            density,
+            color=SERIES[j],
+            lw=1.8,
+            zorder=4,
+            label=f"{named[name]}: {100 * prob:g}% within {low:.2f} to {high:.2f}",
+        )
+        inside = (x >= low) & (x <= high)
+        ax.fill_between(x[inside], density[inside], color=SERIES[j], alpha=0.18, lw=0, zorder=3)
+        if not tree.attrs.get("priors"):
+            ax.plot(grid, priors[name], color=SERIES[j], lw=1.1, ls=(0, (4, 2.5)), zorder=2)
+        if estimates:
+            value, se = estimates[j]
+            reach, at = (1.96 * se if np.isfinite(se) else 0.0), -(0.06 + 0.07 * j) * height
+            ends = max(value - reach, 0), min(value + reach, 1)
+            whiskers(ax, value, *ends, at, SERIES[j], "D")
+    if not tree.attrs.get("priors"):
+        ax.plot([], [], color=FAINT, lw=1.1, ls=(0, (4, 2.5)), label="priors")
+    if estimates:
+        ax.plot([], [], color=FAINT, marker="D", lw=2, label="REML with 1.96 SE")
+    ax.axhline(0, color=INK, linewidth=0.8, zorder=2)
+    ax.set(xlim=(0, 1), ylim=((-0.2 if estimates else 0) * height, 1.12 * height), yticks=[])
+    ax.set(xlabel="Share of the variance", ylabel="Probability density")
+    clean(ax)
+    ax.spines["left"].set_visible(False)
+    title = str(tree.attrs.get("formula", "")) if title is None else title
+    ax.set_title(title, loc="left", fontsize=11, color=INK)
+    counted = [f"{tree.attrs[f'n_{unit}']:,} {unit}" for unit in ("records", "individuals")]
+    corner(ax, ", ".join(counted))
+    plain_legend(ax)
     return ax
 
 

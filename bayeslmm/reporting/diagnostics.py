@@ -77,33 +77,51 @@ def worst(checks: Iterable[Check]) -> Level:
     return LEVELS[max((LEVELS.index(c.level) for c in checks), default=0)]
 
 
-def of_samples(model: Analysed) -> Check:
-    """How many samples were analysed, and how many left out."""
+def of_samples(model: Analysed, unit: str = "samples") -> Check:
+    """How many samples were analysed, and how many left out; `unit` is what they are."""
     account = model.samples
     n, total = len(model.ids), len(account)
     dropped = total - n
     reasons = account.reason[~account.kept].value_counts()
     told = "; ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-    finding = f"{n:,} of {total:,} samples were analysed" + (f" ({told})." if dropped else ".")
+    name = unit.capitalize()
+    finding = f"{n:,} of {total:,} {unit} were analysed" + (f" ({told})." if dropped else ".")
     if n < _FEW:
         return Check(
-            "Samples",
+            name,
             "look",
             finding,
-            "So few samples say little about h2: read the interval, not the estimate.",
+            f"So few {unit} say little about h2: read the interval, not the estimate.",
         )
     if dropped > total / 2:
         return Check(
-            "Samples",
+            name,
             "look",
             finding,
             "More than half were left out: check that the ids of the files mean the same, and "
             "that those left are not a selection.",
         )
-    return Check("Samples", "good", finding)
+    return Check(name, "good", finding)
 
 
-def of_phenotype(model: Analysed, label: str = "") -> Check:
+def of_individuals(counts: pd.Series) -> Check:
+    """Whether repeated measures (counts: of each individual) are of enough, often enough."""
+    several = int((counts > 1).sum())
+    finding = f"{len(counts):,} individuals, {several:,} with two records or more."
+    if len(counts) < _FEW:
+        action = "So few individuals say little about h2: read the interval, not the estimate."
+        return Check("Individuals", "look", finding, action)
+    if several < max(30, 0.1 * len(counts)):
+        return Check(
+            "Individuals",
+            "look",
+            finding,
+            "Only these tell the permanent environment from the residual: read both as one.",
+        )
+    return Check("Individuals", "good", finding)
+
+
+def of_phenotype(model: Analysed, label: str = "", unit: str = "samples") -> Check:
     """Whether the phenotype is what a linear model wants; `label` tells one of several."""
     y = model.y
     name = f"Phenotype {label}" if label else "Phenotype"
@@ -123,7 +141,7 @@ def of_phenotype(model: Analysed, label: str = "") -> Check:
             f"The phenotype has only {values} different values.",
             "A normal model is an approximation here: compare with a transformed phenotype.",
         )
-    return Check(name, "good", f"{values:,} different values in {len(y):,} samples.")
+    return Check(name, "good", f"{values:,} different values in {len(y):,} {unit}.")
 
 
 def of_cases(cases: CaseControl) -> Check:

@@ -48,6 +48,15 @@ SOURCES = {
     "mixture": "Self SG, Liang K-Y (1987). Asymptotic properties of maximum likelihood estimators "
     "and likelihood ratio tests under nonstandard conditions. J Am Stat Assoc 82:605. "
     "doi:10.1080/01621459.1987.10478472",
+    "reml": "Patterson HD, Thompson R (1971). Recovery of inter-block information when block sizes "
+    "are unequal. Biometrika 58:545. doi:10.1093/biomet/58.3.545",
+    "repeated": "Wilson AJ et al. (2010). An ecologist's guide to the animal model. J Anim Ecol "
+    "79:13. doi:10.1111/j.1365-2656.2009.01639.x",
+    "pedigree": "Henderson CR (1976). A simple method for computing the inverse of a numerator "
+    "relationship matrix used in prediction of breeding values. Biometrics 32:69. "
+    "doi:10.2307/2529339",
+    "nuts": "Hoffman MD, Gelman A (2014). The No-U-Turn sampler: adaptively setting path lengths "
+    "in Hamiltonian Monte Carlo. J Mach Learn Res 15:1593.",
     "partition": "Yang J et al. (2011). Genome partitioning of genetic variation for complex "
     "traits using common SNPs. Nat Genet 43:519. doi:10.1038/ng.823",
     "pareto": "Vehtari A, Simpson D, Gelman A, Yao Y, Gabry J (2024). Pareto smoothed importance "
@@ -91,6 +100,8 @@ class Draft:
         Samples analysed.
     seed : int
         Of everything random.
+    counted : str
+        What was analysed, in numbers and words; by default the samples.
 
     Attributes
     ----------
@@ -104,10 +115,11 @@ class Draft:
         Interactive figures by name, and the same for paper.
     """
 
-    def __init__(self, formula: str, n: int, seed: int) -> None:
+    def __init__(self, formula: str, n: int, seed: int, counted: str = "") -> None:
         self.formula, self.n, self.seed = formula, n, seed
+        self.counted = counted or f"{n:,} samples"
         self.sections: list[Section] = []
-        self.answer = [f"{n:,} samples."]
+        self.answer = [f"{self.counted}."]
         self.checks: list[diagnostics.Check] = []
         self.live: dict[str, Any] = {}
         self.still: dict[str, str] = {}
@@ -161,7 +173,8 @@ class Draft:
         self.answer.append(
             "All checks are fine."
             if level == "good"
-            else f"{count} of {len(self.checks)} checks ask for a look: see Checks."
+            else f"{count} of {len(self.checks)} checks ask{'s' * (count == 1)} for a look: see "
+            "Checks."
         )
         top = Section("answer", "In short", "In short")
         top.add(paragraph(question) if question else "")
@@ -238,15 +251,16 @@ def _flat(about: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, obj
 # -- pieces of a page --------------------------------------------------------------------------
 
 
-def account(samples: pd.DataFrame) -> str:
+def account(
+    samples: pd.DataFrame,
+    unit: str = "samples",
+    caption: str = "Everybody in the table of phenotypes or among the genotypes.",
+) -> str:
     """Who was analysed and who was not, as a table."""
     dropped = samples.reason[~samples.kept].value_counts()
     rows = [("analysed", int(samples.kept.sum())), *dropped.items()]
-    return table(
-        pd.DataFrame(rows, columns=["samples", "number"]),
-        {"number": "{:,}".format},
-        caption="Everybody in the table of phenotypes or among the genotypes.",
-    )
+    counted = pd.DataFrame(rows, columns=[unit, "number"])
+    return table(counted, {"number": "{:,}".format}, caption=caption)
 
 
 def in_numbers(name: str, y: np.ndarray) -> str:
@@ -257,7 +271,7 @@ def in_numbers(name: str, y: np.ndarray) -> str:
     )
 
 
-def histogram(name: str, y: np.ndarray) -> str:
+def histogram(name: str, y: np.ndarray, unit: str = "Samples") -> str:
     """Its distribution as a figure."""
 
     def bars(ax: Axes) -> None:
@@ -265,7 +279,7 @@ def histogram(name: str, y: np.ndarray) -> str:
 
         ax.hist(y, bins=min(60, max(10, len(y) // 25)), color=DARK)
         ax.set_xlabel(name)
-        ax.set_ylabel("Samples")
+        ax.set_ylabel(unit)
         clean(ax)
         ax.tick_params(labelcolor=INK)
 

@@ -1,4 +1,4 @@
-"""Reports of several kernels, of two traits, and of cases and controls on the liability."""
+"""Reports of models other than `LMM`: several kernels, two traits, the liability of a disease."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from bayeslmm.bivariate.genetic_correlation import RgReport
     from bayeslmm.bivariate.model import BivariateLMM
     from bayeslmm.inputs.genotypes import Genotypes
+    from bayeslmm.model.repeated import RepeatedLMM
     from bayeslmm.partition.model import PartitionedLMM
 
-    type Model = PartitionedLMM | BivariateLMM | LiabilityLMM
+    type Model = PartitionedLMM | BivariateLMM | LiabilityLMM | RepeatedLMM
 
 _MOST_OVERLAPS, _MOST_AT_RISK = 12, 20
 _EQUALS, _PLUS, _FOLLOWS = map(pages.operator, ("=", "+", "∼"))
@@ -54,7 +55,7 @@ def report_model(
 
     Parameters
     ----------
-    model : PartitionedLMM, BivariateLMM or LiabilityLMM
+    model : PartitionedLMM, BivariateLMM, LiabilityLMM or RepeatedLMM
         The model.
     path : path-like
         The HTML file to write.
@@ -86,7 +87,9 @@ def report_model(
         If the file exists, or the draws are of another model.
     """
     from bayeslmm.bivariate.model import BivariateLMM
+    from bayeslmm.model.repeated import RepeatedLMM
     from bayeslmm.partition.model import PartitionedLMM
+    from bayeslmm.reporting.repeated import RepeatedDraft
 
     refuse_existing(path, overwrite=overwrite)
     draft: Draft
@@ -96,10 +99,13 @@ def report_model(
     elif isinstance(model, BivariateLMM):
         draft = _Pair(model, tree, seed)
         named = f"{listed(model.traits)}: genetic correlation"
+    elif isinstance(model, RepeatedLMM):
+        draft = RepeatedDraft(model, tree, seed)
+        named = f"{draft.name}: heritability and repeatability"
     else:
         draft = _Liability(model, tree, groups, seed)
         named = f"{draft.name}: heritability of the liability"
-    lead = f"{draft.formula}, {draft.n:,} samples"
+    lead = f"{draft.formula}, {draft.counted}"
     return draft.write(path, title or named, lead, question, about, overwrite=overwrite)
 
 
@@ -892,11 +898,9 @@ class _Liability(Draft):
 
 def _density(draws: np.ndarray, model: LiabilityLMM, ax: Axes) -> None:
     """Posterior density of h2 on the liability, its prior, and its shortest 95% interval."""
-    from arviz_stats.base import array_stats
+    from bayeslmm.plots.drawing import DARK, FAINT, LIGHT, clean, kernel_density, plain_legend
 
-    from bayeslmm.plots.drawing import DARK, FAINT, LIGHT, clean, plain_legend
-
-    x, density, _ = array_stats.kde(draws, bound_correction=True)
+    x, density = kernel_density(draws)
     low, high = interval(draws)
     inside = (x >= low) & (x <= high)
     ax.plot(x, density, color=DARK, lw=1.8, label="posterior density")

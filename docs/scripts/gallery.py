@@ -98,10 +98,18 @@ def structure() -> Iterator[tuple[str, Callable[[], Axes]]]:
 
 
 def others() -> Iterator[tuple[str, Callable[[], Axes]]]:
-    """Plots of several kernels, two traits, cases and controls."""
+    """Plots of repeated measures, several kernels, two traits, cases and controls."""
     mice = bl.datasets.mouse_hs1940()
     ids = mice.phenotypes.dropna().index[:400]
     few = mice.genotypes.select(samples=ids)
+    # Made-up second and third measurements: cd8 with an error as large as a third of its variance.
+    rng = np.random.default_rng(1)
+    records = pd.DataFrame({"mouse": np.repeat(ids, 3), "sex": mice.phenotypes.sex[ids].repeat(3)})
+    cd8 = mice.phenotypes.cd8[ids].to_numpy().repeat(3)
+    records["cd8"] = cd8 + rng.normal(scale=0.58 * cd8.std(), size=len(cd8))
+    repeated = bl.RepeatedLMM("cd8 ~ sex", records, bl.grm(few), id="mouse")
+    chains = repeated.sample(seed=1)
+    yield "repeatability", lambda: plots.repeatability(chains, repeated.reml())
     made = bl.partition_grms(few, bl.maf_bins(few, [0.1, 0.2, 0.3]))
     parts = bl.PartitionedLMM("cd8 ~ sex", mice.phenotypes, dict(made))
     tree = parts.posterior(2000, seed=1)

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from bayeslmm.model.designs import design, family_eigenvalues, unrelated_eigenvalues
     from bayeslmm.model.heritability import liability_h2
     from bayeslmm.model.lmm import LMM
-    from bayeslmm.model.repeated import RepeatedLMM
     from bayeslmm.model.residuals import check_residuals
     from bayeslmm.partition.model import IdentifiabilityWarning, PartitionedLMM
     from bayeslmm.relatedness.dense import GRM, grm, read_grm, write_gemma, write_grm
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
         maf_bins,
         partition_grms,
     )
+    from bayeslmm.repeated.model import RepeatedLMM
     from bayeslmm.runs.checkpoints import checkpoint
 
 __version__ = "0.1.0"
@@ -79,7 +79,7 @@ _HOME = {
     "LowRankBasis": "bases.low_rank",
     "Pedigree": "relatedness.pedigrees",
     "Relatives": "relatedness.kinship",
-    "RepeatedLMM": "model.repeated",
+    "RepeatedLMM": "repeated.model",
     "SamplingWarning": "generative.sampling",
     "ScanFile": "genome.scan_files",
     "SimulatedCohort": "inputs.simulate",

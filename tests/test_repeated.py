@@ -8,7 +8,8 @@ from scipy import optimize, stats
 
 import bayeslmm as bl
 from bayeslmm.errors import InputError
-from bayeslmm.model.repeated import summarise
+from bayeslmm.repeated.generative import draw_effects, model_arrays, model_records
+from bayeslmm.repeated.likelihood import summarise
 
 pytestmark = pytest.mark.algebra
 
@@ -44,7 +45,7 @@ def unequal(n, seed=5):
 def matrices(model):
     """Z (N, n), K (n, n) as centred, C (N, c) of a model."""
     Z = np.zeros((len(model.y), len(model.individuals)))
-    Z[np.arange(len(Z)), model._owner] = 1
+    Z[np.arange(len(Z)), model.owner_index] = 1
     U, S = model.basis.vectors, model.basis.values
     return Z, (U * S) @ U.T, model.C.to_numpy()
 
@@ -236,9 +237,9 @@ def log_density(model, point, names):
 @pytest.mark.parametrize("counts", [BALANCED, UNBALANCED], ids=["balanced", "unbalanced"])
 def test_density_of_the_eigenbasis_form(counts, rng):
     model = make(counts)
-    data = model._data
+    data = model_records(model)
     t, f, sd, b_std = 0.7, 0.4, 1.5, np.array([0.03, -0.2])
-    arrays = model._model_arrays
+    arrays = model_arrays(model)
     w_scale = arrays.get("w_scale", np.empty(0))
     z = rng.normal(size=len(w_scale))
     point = {"repeatability": t, "genetic_part": f, "sd": sd, "b_std": b_std, "w_z": z}
@@ -276,7 +277,9 @@ def test_explicit_form(rng):
     nodes = explicit.replace_rvs_by_values([u, p, s2_e])
     values = explicit.compile_fn(nodes, inputs=explicit.value_vars, on_unused_input="ignore")
     u, p, s2_e = values(point)
-    expected = stats.norm(((u + p)[model._owner]), np.sqrt(s2_e)).logpdf(model._data.y)
+    expected = stats.norm(((u + p)[model.owner_index]), np.sqrt(s2_e)).logpdf(
+        model_records(model).y
+    )
     assert explicit.compile_logp(vars=[y])(point) == pytest.approx(expected.sum(), abs=1e-9)
     with pytest.raises(InputError, match="'marginal' is unknown"):
         model.pymc_model("marginal")
@@ -301,7 +304,7 @@ def test_conditional_draws_equal_dense(counts):
             draws, rng
         )
     full = [np.full(draws, x) for x in (s2_g, s2_p, s2_e)]
-    u, p = model._draw_effects(*full, np.tile(b, (draws, 1)), w, rng)
+    u, p = draw_effects(model, *full, np.tile(b, (draws, 1)), w, rng)
 
     prior = np.block([[s2_g * K, np.zeros((n, n))], [np.zeros((n, n)), s2_p * np.eye(n)]])
     gain = prior @ np.vstack([Z.T, Z.T]) @ np.linalg.inv(V)
@@ -341,7 +344,7 @@ def test_mrode_repeatability_model():
     np.testing.assert_allclose(b, [175.472 + shift, 241.893 + shift, 44.065, 0.013], atol=2e-3)
     draws = 40_000
     full = [np.full(draws, x) for x in (20.0, 12.0, 28.0)]
-    found = model._draw_effects(*full, np.tile(b, (draws, 1)), None, np.random.default_rng(1))
+    found = draw_effects(model, *full, np.tile(b, (draws, 1)), None, np.random.default_rng(1))
     permanent = [8.417, -7.146, -17.229, -1.390, 17.347]
     # sd of u and p given y below 4.5: 5 standard errors of 40,000 draws are 0.11
     np.testing.assert_allclose(found[0].mean(axis=0), u[list("45678")] - shift, atol=0.12)
@@ -414,7 +417,7 @@ def test_what_sample_returns(balanced_draws):
     # u, p and the residual share the variance of the records.
     np.testing.assert_allclose(
         (posterior.u + posterior.p).mean(("chain", "draw")).to_numpy() + float(posterior.b.mean()),
-        model._table.y @ matrices(model)[0] / 3,
+        model.regression.y @ matrices(model)[0] / 3,
         atol=0.8,
     )
     assert list(tree["constant_data"].dataset.individual.to_numpy()) == [

@@ -19,7 +19,7 @@ import numpy as np
 
 from bayeslmm.bases.basis import dense_vectors
 from bayeslmm.errors import InputError, listing
-from bayeslmm.generative.eigen import ModelData, _variable, h2_variable, model_data
+from bayeslmm.generative.eigen import ModelData, h2_variable, model_data, prior_variable
 from bayeslmm.model.snps import selected_snps
 from bayeslmm.priors import CorrelationPrior
 
@@ -76,10 +76,10 @@ def pymc_model(pair: BivariateLMM, form: str, *, priors: Mapping[str, Any]) -> p
         def sd_of(name: str) -> Any:
             return pm.HalfStudentT(name, nu=4, sigma=sd_y[name.removeprefix("sd_")])
 
-        h2 = pt.stack([_variable(f"h2_{trait}", priors, h2_of) for trait in pair.traits])
-        sd = pt.stack([_variable(f"sd_{trait}", priors, sd_of) for trait in pair.traits])
-        rg = _variable("rg", priors, lambda name: _correlation(name, pair.prior.rg))
-        re = _variable("re", priors, lambda name: _correlation(name, pair.prior.re))
+        h2 = pt.stack([prior_variable(f"h2_{trait}", priors, h2_of) for trait in pair.traits])
+        sd = pt.stack([prior_variable(f"sd_{trait}", priors, sd_of) for trait in pair.traits])
+        rg = prior_variable("rg", priors, lambda name: _correlation(name, pair.prior.rg))
+        re = prior_variable("re", priors, lambda name: _correlation(name, pair.prior.re))
         pm.Deterministic("h2", h2, dims="trait")
         s2 = pm.Deterministic("s2", sd**2, dims="trait")
         s2_g = pm.Deterministic("s2_g", s2 * h2 / kappa, dims="trait")
@@ -160,7 +160,7 @@ def _effects(trait: str, data: ModelData, priors: Mapping[str, Any]) -> Any:
 
     name, dims = f"b_{trait}", f"covariate_{trait}"
     if name in priors:
-        b = _variable(name, priors, dims=dims)
+        b = prior_variable(name, priors, dims=dims)
         return b + (pt.dot(data.C_mean, b) - data.y_mean) * data.constant
     b = pm.Normal(f"{name}_std", 0, 10, dims=dims) * data.sd_y / data.C_scale
     raw = b + (data.y_mean - pt.dot(data.C_mean, b)) * data.constant

@@ -243,7 +243,7 @@ def build(
             beta_std = _snp_effects(data, snp_prior, priors) if len(data.snps.ids) else None
 
         # Fixed effects: those of centred covariates are sampled, and reported as they are.
-        b = _covariate_effects(data, priors, sd_y)
+        b = covariate_effects(data, priors, sd_y)
         mean = pt.dot(C, b)
         if beta_std is not None:
             X = pm.Data("X", data.X_rotated if rotated else data.X, dims=(rows, "snp"))
@@ -295,25 +295,25 @@ def variances(
                 "(or s2), or one of sd_g, s2_g and one of sd_e, s2_e."
             )
         genetic = (
-            _variable("sd_g", priors) ** 2
+            prior_variable("sd_g", priors) ** 2
             if "sd_g" in priors
-            else _variable("s2_g", priors) * kappa
+            else prior_variable("s2_g", priors) * kappa
         )
         s2_e = (
-            pm.Deterministic("s2_e", _variable("sd_e", priors) ** 2)
+            pm.Deterministic("s2_e", prior_variable("sd_e", priors) ** 2)
             if "sd_e" in priors
-            else _variable("s2_e", priors)
+            else prior_variable("s2_e", priors)
         )
         s2_g = pm.Deterministic("s2_g", genetic / kappa) if "sd_g" in priors else genetic / kappa
         s2 = pm.Deterministic("s2", genetic + s2_e)
         pm.Deterministic("h2", genetic / s2)
         return pt.sqrt(s2), s2_g, s2_e
-    h2 = _variable("h2", priors, lambda name: h2_variable(name, h2_prior))
+    h2 = prior_variable("h2", priors, lambda name: h2_variable(name, h2_prior))
     if "s2" in priors:
-        s2 = _variable("s2", priors)
+        s2 = prior_variable("s2", priors)
         sd = pm.Deterministic("sd", pt.sqrt(s2))
     else:
-        sd = _variable("sd", priors, lambda name: pm.HalfStudentT(name, nu=4, sigma=sd_y))
+        sd = prior_variable("sd", priors, lambda name: pm.HalfStudentT(name, nu=4, sigma=sd_y))
         s2 = pm.Deterministic("s2", sd**2)
     s2_g = pm.Deterministic("s2_g", s2 * h2 / kappa)
     s2_e = pm.Deterministic("s2_e", s2 * (1 - h2))
@@ -383,7 +383,7 @@ def _any_density(name: str, prior: H2Prior) -> Any:
     )
 
 
-def _covariate_effects(data: ModelData, priors: Mapping[str, Any], sd_y: Any) -> Any:
+def covariate_effects(data: ModelData, priors: Mapping[str, Any], sd_y: Any) -> Any:
     """b of the centred covariates; registers ``b``, that of the covariates as they are."""
     import pymc as pm
     import pytensor.tensor as pt
@@ -393,7 +393,7 @@ def _covariate_effects(data: ModelData, priors: Mapping[str, Any], sd_y: Any) ->
     constant = pm.Data("constant", data.constant, dims="covariate")
     y_mean = pm.Data("y_mean", data.y_mean)
     if "b" in priors:
-        b = _variable("b", priors, dims="covariate")
+        b = prior_variable("b", priors, dims="covariate")
         return b + (pt.dot(C_mean, b) - y_mean) * constant
     b_std = pm.Normal("b_std", 0, 10, dims="covariate")
     b = b_std * sd_y / C_scale
@@ -406,7 +406,7 @@ def _snp_effects(data: ModelData, prior: SnpPrior, priors: Mapping[str, Any]) ->
     import pytensor.tensor as pt
 
     if "beta_std" in priors:
-        return _variable("beta_std", priors, dims="snp")
+        return prior_variable("beta_std", priors, dims="snp")
     width = snp_widths(prior)
     if isinstance(prior, Normal):
         # The rotation leaves independent normals what they are, and undoes the SNPs' LD.
@@ -456,7 +456,7 @@ def _r2d2(
     import pytensor.tensor as pt
 
     check_r2d2(h2_prior, priors)
-    sd = _variable("sd", priors, lambda name: pm.HalfStudentT(name, nu=4, sigma=sd_y))
+    sd = prior_variable("sd", priors, lambda name: pm.HalfStudentT(name, nu=4, sigma=sd_y))
     r2 = pm.Beta("r2", prior.a, prior.b)
     weights = np.append(np.full(k, prior.concentration), prior.polygenic)
     share = pm.Dirichlet("share", weights)
@@ -487,7 +487,7 @@ def check_names(priors: Mapping[str, Any], *, n_snps: int) -> None:
         raise InputError("Priors on sd and on s2 = sd^2 contradict each other: give one of them.")
 
 
-def _variable(
+def prior_variable(
     name: str,
     priors: Mapping[str, Any],
     default: Callable[[str], Any] | None = None,

@@ -12,17 +12,19 @@ covariate effects is in it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
 
+from bayeslmm.bases.basis import Basis
 from bayeslmm.errors import InputError, listing
 from bayeslmm.generative.conditional import Conditional
 from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.model.snps import SelectedSnps, selected_snps
-from bayeslmm.relatedness.dense import GRM
+from bayeslmm.relatedness.dense import GRM, Relatedness
 from bayeslmm.relatedness.matching import align, kernel_factor, recode, training_genotypes
 from bayeslmm.relatedness.sparse import SparseGRM
 from bayeslmm.runs.memory import require_memory
@@ -31,6 +33,31 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayeslmm.model.lmm import LMM
+
+
+class HasKernel(Protocol):
+    """Analysed samples on a basis, and the matrix behind it where that is known."""
+
+    @property
+    def basis(self) -> Basis | None:
+        """The eigenbasis of the samples."""
+
+    @property
+    def ids(self) -> pd.Index:
+        """The samples."""
+
+    @property
+    def relatedness(self) -> Relatedness | None:
+        """The matrix, of these samples and others."""
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """Samples with a basis that are not those of an `LMM`."""
+
+    basis: Basis | None
+    ids: pd.Index
+    relatedness: Relatedness | None
 
 
 class CrossKernel:
@@ -47,7 +74,7 @@ class CrossKernel:
         Their relatedness to themselves.
     """
 
-    def __init__(self, model: LMM, ids: pd.Index, cross: np.ndarray, k: np.ndarray) -> None:
+    def __init__(self, model: HasKernel, ids: pd.Index, cross: np.ndarray, k: np.ndarray) -> None:
         basis = model.basis
         if basis is None:
             raise InputError("Without kernel there are no random effects to predict.")
@@ -62,7 +89,7 @@ class CrossKernel:
         self.k = k
 
     @classmethod
-    def analysed(cls, model: LMM) -> CrossKernel:
+    def analysed(cls, model: HasKernel) -> CrossKernel:
         """That of the analysed samples themselves, from the basis alone: K U = U S."""
         basis = model.basis
         if basis is None:
@@ -91,7 +118,7 @@ class CrossKernel:
         return self.B * self.B
 
 
-def kernel_samples(model: LMM, ids: pd.Index) -> CrossKernel:
+def kernel_samples(model: HasKernel, ids: pd.Index) -> CrossKernel:
     """Samples that the model's kernel knows, with phenotype or without."""
     if ids.equals(model.ids):
         return CrossKernel.analysed(model)
@@ -279,15 +306,15 @@ def snp_part(tree: xr.DataTree, genotypes: Genotypes) -> np.ndarray:
     return np.nan_to_num(centered, nan=0.0)
 
 
-def _kernel_grm(model: LMM) -> GRM:
+def _kernel_grm(model: HasKernel) -> GRM:
     if isinstance(model.relatedness, SparseGRM):
         raise InputError(
             "The effects of SNPs, and the relatedness of new samples, do not follow from a sparse "
             "relatedness matrix, whose small entries are set to 0. Use a dense one (bl.grm)."
         )
-    if model.grm is None:
+    if not isinstance(model.relatedness, GRM):
         raise InputError("Prediction needs the relatedness matrix, but the basis was kept without.")
-    return model.grm
+    return model.relatedness
 
 
 def kernel_genotypes(model: LMM) -> Genotypes:

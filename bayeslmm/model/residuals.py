@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from bayeslmm.model.lmm import LMM
-    from bayeslmm.model.repeated import RepeatedLMM
+    from bayeslmm.repeated.model import RepeatedLMM
 
 
 @dataclass(frozen=True)

@@ -615,7 +615,7 @@ class PartitionedLMM:
         import pymc as pm
         import pytensor.tensor as pt
 
-        from bayeslmm.generative.eigen import _covariate_effects, _variable, model_data
+        from bayeslmm.generative.eigen import covariate_effects, model_data, prior_variable
         from bayeslmm.model.snps import selected_snps
 
         priors = priors or {}
@@ -653,16 +653,16 @@ class PartitionedLMM:
             kappa = pm.Data("kappa", self.kappa.to_numpy(), dims="kernel")
 
             # Every kernel's share of the total variance.
-            share = _variable(
+            share = prior_variable(
                 "share",
                 priors,
                 lambda name: pm.Dirichlet(name, self.prior.concentration, dims="part"),
                 dims="part",
             )
             if "s2" in priors:
-                s2 = _variable("s2", priors)
+                s2 = prior_variable("s2", priors)
             else:
-                sd = _variable(
+                sd = prior_variable(
                     "sd", priors, lambda name: pm.HalfStudentT(name, nu=4, sigma=data.sd_y)
                 )
                 s2 = pm.Deterministic("s2", sd**2)
@@ -672,7 +672,7 @@ class PartitionedLMM:
             pm.Deterministic("s2_e", s2 * share[-1])
 
             # y = C b + sum_k u_k + e with all u_k integrated out.
-            b = _covariate_effects(data, priors, data.sd_y)
+            b = covariate_effects(data, priors, data.sd_y)
             V = s2 * (pt.tensordot(h2_k, K, axes=1) + share[-1] * pt.eye(n))
             pm.MvNormal("y", pt.dot(C, b), cov=V, observed=y, dims="sample")
         return model

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayeslmm.inputs.genotypes import Genotypes
-    from bayeslmm.model.repeated import RepeatedFit
     from bayeslmm.partition.model import PartitionedFit
+    from bayeslmm.repeated.model import RepeatedFit
 
 
 def shares(

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from bayeslmm.model.heritability import H2Report
     from bayeslmm.model.lmm import LMM
-    from bayeslmm.model.repeated import RepeatedFit
+    from bayeslmm.repeated.model import RepeatedFit
 
 _INTERVALS: dict[str, tuple[str, str, Any, str]] = {
     "posterior": ("posterior, highest density", SERIES[0], "-", "o"),

@@ -142,7 +142,7 @@ class Pedigree:
         return Pedigree(self.ids[kept], new[self.sire[kept]], new[self.dam[kept]])
 
     def _positions(self, individuals: Iterable[object]) -> np.ndarray:
-        names = pd.Index([_name(i) for i in individuals], dtype="str").unique()
+        names = pd.Index([id_of(i) for i in individuals], dtype="str").unique()
         positions = self.ids.get_indexer(names)
         if (positions < 0).any():
             absent = names[positions < 0]
@@ -404,9 +404,9 @@ def pedigree(
         )
     if not len(table):
         raise InputError("The pedigree has no rows.")
-    own = [_name(value) for value in table[id]]
-    sires = [_name(value) for value in table[sire]]
-    dams = [""] * len(own) if dam is None else [_name(value) for value in table[dam]]
+    own = [id_of(value) for value in table[id]]
+    sires = [id_of(value) for value in table[sire]]
+    dams = [""] * len(own) if dam is None else [id_of(value) for value in table[dam]]
     if "" in own:
         row = own.index("")
         raise InputError(
@@ -438,7 +438,7 @@ def pedigree(
     )
 
 
-def _name(value: Any) -> str:
+def id_of(value: Any) -> str:
     """An individual's name as text, 12.0 (of a column with NA) as 12; "" if unknown."""
     if pd.isna(value):
         return ""

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from bayeslmm.bivariate.genetic_correlation import RgReport
     from bayeslmm.bivariate.model import BivariateLMM
     from bayeslmm.inputs.genotypes import Genotypes
-    from bayeslmm.model.repeated import RepeatedLMM
     from bayeslmm.partition.model import PartitionedLMM
+    from bayeslmm.repeated.model import RepeatedLMM
 
     type Model = PartitionedLMM | BivariateLMM | LiabilityLMM | RepeatedLMM
 
@@ -87,8 +87,8 @@ def report_model(
         If the file exists, or the draws are of another model.
     """
     from bayeslmm.bivariate.model import BivariateLMM
-    from bayeslmm.model.repeated import RepeatedLMM
     from bayeslmm.partition.model import PartitionedLMM
+    from bayeslmm.repeated.model import RepeatedLMM
     from bayeslmm.reporting.repeated import RepeatedDraft
 
     refuse_existing(path, overwrite=overwrite)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
 
-    from bayeslmm.model.repeated import RepeatedLMM
+    from bayeslmm.repeated.model import RepeatedLMM
 
 _MOST_INDIVIDUALS = 20
 _RECORDS = (1, 2, 3, 5, 10)

@@ -1,0 +1,1 @@
+"""Repeated measures: likelihood of means and deviations, the model, its PyMC code."""

@@ -36,6 +36,15 @@ def test_each_matrix_is_the_grm_of_its_variants(cohort, scale):
     assert found["1"].n_variants == 19  # one is monomorphic
 
 
+def test_labels_made_of_columns_of_the_variants_are_taken_by_row(cohort):
+    """They have the index of the table, not ids; one of another table is refused."""
+    labels = cohort.variants.chrom.map({"1": "one", "2": "two", "X": "two"})
+    by_id = labels.set_axis(cohort.variants.id)
+    pd.testing.assert_frame_equal(annotate(cohort, labels), annotate(cohort, by_id))
+    with pytest.raises(bl.InputError, match="lacks 60 of 60 variants"):
+        annotate(cohort, labels[:40])
+
+
 @pytest.mark.algebra
 def test_overlapping_annotations(cohort):
     table = pd.DataFrame({"a": np.arange(60) < 40, "b": np.arange(60) >= 30}, cohort.variants.id)

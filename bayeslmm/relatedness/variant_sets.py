@@ -98,7 +98,7 @@ def partition_grms(
         What the variants are grouped by:
 
         - a column of ``genotypes.variants``, such as ``"chrom"``, or a Series of labels by
-          variant id: a matrix for each label. `maf_bins` and `ld_bins` make such Series;
+          variant id, or with the index of that table: a matrix for each label. `maf_bins` and `ld_bins` make such Series;
         - a DataFrame of booleans by variant id: a matrix for each column, which may overlap;
         - a mapping from names to variant ids, to booleans (m,), or to regions such as
           ``"17:30000000-38000000"`` (what is the id of a variant is none);
@@ -245,7 +245,10 @@ def _dummies(labels: pd.Series) -> pd.DataFrame:
 
 
 def _by_id(table: pd.DataFrame, genotypes: Genotypes) -> pd.DataFrame:
-    """Rows of a table by variant id, in the order of the variants; absent ones are NaN labels."""
+    """Rows of a table by variant id, in the order of the variants; absent ones are NaN labels.
+
+    What was made of columns of `genotypes.variants` has their index, 0, 1, ..., and is taken by row.
+    """
     ids = genotypes.variants.id
     index = table.index.astype(str)
     if index.has_duplicates:
@@ -253,6 +256,8 @@ def _by_id(table: pd.DataFrame, genotypes: Genotypes) -> pd.DataFrame:
             f"The annotation names variants twice: {listing(index[index.duplicated()].unique())}."
         )
     found = ids.isin(index)
+    if not found.any() and table.index.equals(genotypes.variants.index):
+        return table.set_axis(ids, axis=0)
     if not found.all():
         raise InputError(
             f"The annotation lacks {int((~found).sum()):,} of {len(ids):,} variants of "

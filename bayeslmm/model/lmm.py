@@ -641,7 +641,7 @@ class LMM:
             Three forms of the same posterior.
         **options
             snps, genotypes, snp_prior, priors, observe: see
-            `bayeslmm.generative.pymc_model`.
+            `bayeslmm.generative.eigen.pymc_model`.
         """
         from bayeslmm.generative.eigen import pymc_model
 
@@ -681,7 +681,7 @@ class LMM:
         genotypes : Genotypes, optional
             Where SNP ids are looked up; by default the genotypes of the kernel.
         priors : mapping, optional
-            Priors by variable; see `bayeslmm.generative.pymc_model`.
+            Priors by variable; see `bayeslmm.generative.eigen.pymc_model`.
         draws, tune, chains : int
             Draws kept and draws for tuning of each chain, and the number of chains.
         seed : int, optional

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.errors import InputError
 from bayeslmm.reporting import diagnostics, pages
 from bayeslmm.reporting.pages import Section, definitions, escape, figure, items, paragraph, table
 from bayeslmm.runs.files import write_aside
 from bayeslmm.runs.provenance import provenance
 
 if TYPE_CHECKING:
+    import xarray as xr
     from matplotlib.axes import Axes
 
     from bayeslmm.model.residuals import ResidualCheck
@@ -246,6 +248,12 @@ def _flat(about: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, obj
             yield from _flat(value, f"{name}: ")
         elif value is not None:
             yield name, " ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def refuse_foreign(tree: xr.DataTree, wanted: str, kind: str) -> None:
+    """Raise an `InputError` where draws lack what those of a kind of model have."""
+    if wanted not in tree["posterior"].dataset:
+        raise InputError(f"These draws have no {wanted}: they are not of a {kind}.")
 
 
 # -- pieces of a page --------------------------------------------------------------------------

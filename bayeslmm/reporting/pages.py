@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 type Format = Callable[[Any], str]
-# The identity matrix in a formula.
+# The identity matrix in a formula, and signs between its parts.
 IDENTITY = "<mi mathvariant='bold'>I</mi>"
+EQUALS, PLUS, FOLLOWS, TIMES = (f"<mo>{sign}</mo>" for sign in "=+∼⊗")
 
 
 @dataclass
@@ -218,11 +219,6 @@ def gaussian(variance: str) -> str:
     """A normal distribution around 0."""
     normal = "<mi mathvariant='normal'>N</mi>"
     return f"{normal}<mo>(</mo><mn>0</mn><mo>,</mo>{variance}<mo>)</mo>"
-
-
-def operator(sign: str) -> str:
-    """An operator."""
-    return f"<mo>{sign}</mo>"
 
 
 def fraction(top: str, bottom: str) -> str:

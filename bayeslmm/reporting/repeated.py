@@ -28,7 +28,6 @@ _RECORDS = (1, 2, 3, 5, 10)
 # Posterior sd of the genetic part of the repeatability above which the data have said little of
 # it; that of its uniform prior is 0.29.
 _UNKNOWN = 0.2
-_EQUALS, _PLUS, _FOLLOWS = map(pages.operator, ("=", "+", "∼"))
 
 
 class RepeatedDraft(Draft):
@@ -107,8 +106,8 @@ class RepeatedDraft(Draft):
         section = self.section("model", "Model and priors", "Model")
         y, C, b, Z, u, p, e, K = (pages.symbol(name) for name in "yCbZupeK")
         s2_g, s2_p, s2_e = (pages.symbol("σ", part, "2") for part in "gpe")
-        kappa, plus_p = pages.symbol("κ"), f"{_PLUS}{s2_p}"
-        whole = f"{s2_g}{kappa}{plus_p}{_PLUS}{s2_e}"
+        kappa, plus_p = pages.symbol("κ"), f"{pages.PLUS}{s2_p}"
+        whole = f"{s2_g}{kappa}{plus_p}{pages.PLUS}{s2_e}"
         from_pedigree = model.grm is not None and model.grm.scale == "pedigree"
         relationships = f"{'pedigree' if from_pedigree else 'genetic'} relationship matrix"
         given = {
@@ -126,20 +125,20 @@ class RepeatedDraft(Draft):
                 "record it is."
             ),
             pages.formula(
-                f"<mrow>{y}{_EQUALS}{C}{b}{_PLUS}{Z}<mo>(</mo>{u}{_PLUS}{p}<mo>)</mo>{_PLUS}{e}"
+                f"<mrow>{y}{pages.EQUALS}{C}{b}{pages.PLUS}{Z}<mo>(</mo>{u}{pages.PLUS}{p}<mo>)</mo>{pages.PLUS}{e}"
                 "</mrow>",
-                f"<mrow>{u}{_FOLLOWS}{pages.gaussian(s2_g + K)}</mrow>",
-                f"<mrow>{p}{_FOLLOWS}{pages.gaussian(s2_p + pages.IDENTITY)}</mrow>",
-                f"<mrow>{e}{_FOLLOWS}{pages.gaussian(s2_e + pages.IDENTITY)}</mrow>",
+                f"<mrow>{u}{pages.FOLLOWS}{pages.gaussian(s2_g + K)}</mrow>",
+                f"<mrow>{p}{pages.FOLLOWS}{pages.gaussian(s2_p + pages.IDENTITY)}</mrow>",
+                f"<mrow>{e}{pages.FOLLOWS}{pages.gaussian(s2_e + pages.IDENTITY)}</mrow>",
             ),
             paragraph(
                 "Of the variance left by C, h² is the genetic share, and t, the repeatability, "
                 "that of all that lasts: the correlation of two records of one individual."
             ),
             pages.formula(
-                f"<mrow>{pages.symbol('h', '', '2')}{_EQUALS}"
+                f"<mrow>{pages.symbol('h', '', '2')}{pages.EQUALS}"
                 f"{pages.fraction(s2_g + kappa, whole)}</mrow>",
-                f"<mrow>{pages.symbol('t')}{_EQUALS}"
+                f"<mrow>{pages.symbol('t')}{pages.EQUALS}"
                 f"{pages.fraction(s2_g + kappa + plus_p, whole)}</mrow>",
             ),
             definitions(

@@ -176,16 +176,15 @@ class _Report(Draft):
         section = self.section("model", "Model and priors", "Model")
         y, C, b = pages.symbol("y"), pages.symbol("C"), pages.symbol("b")
         u, e, K = pages.symbol("u"), pages.symbol("e"), pages.symbol("K")
-        equals, plus, follows = map(pages.operator, ("=", "+", "∼"))
         s2_g, s2_e = pages.symbol("σ", "g", "2"), pages.symbol("σ", "e", "2")
-        noise = f"<mrow>{e}{follows}{pages.gaussian(s2_e + pages.IDENTITY)}</mrow>"
+        noise = f"<mrow>{e}{pages.FOLLOWS}{pages.gaussian(s2_e + pages.IDENTITY)}</mrow>"
         if self.logistic:
             self._logistic_model(section)
             return
         if not model.has_kernel:
             section.add(
                 paragraph("Linear regression: each sample is its covariates' effects and noise."),
-                pages.formula(f"<mrow>{y}{equals}{C}{b}{plus}{e}</mrow>", noise),
+                pages.formula(f"<mrow>{y}{pages.EQUALS}{C}{b}{pages.PLUS}{e}</mrow>", noise),
             )
             self.method(
                 f"The phenotype {self.name} of {len(model.y):,} samples was analysed by linear "
@@ -199,14 +198,14 @@ class _Report(Draft):
                 "so their u are alike, to the degree given by the relatedness matrix K."
             ),
             pages.formula(
-                f"<mrow>{y}{equals}{C}{b}{plus}{u}{plus}{e}</mrow>",
-                f"<mrow>{u}{follows}{pages.gaussian(s2_g + K)}</mrow>",
+                f"<mrow>{y}{pages.EQUALS}{C}{b}{pages.PLUS}{u}{pages.PLUS}{e}</mrow>",
+                f"<mrow>{u}{pages.FOLLOWS}{pages.gaussian(s2_g + K)}</mrow>",
                 noise,
             ),
             paragraph("Heritability is the share of the genome in the variance left by C:"),
             pages.formula(
-                f"<mrow><msup><mi>h</mi><mn>2</mn></msup>{equals}"
-                + pages.fraction(f"{s2_g}<mi>κ</mi>", f"{s2_g}<mi>κ</mi>{plus}{s2_e}")
+                f"<mrow><msup><mi>h</mi><mn>2</mn></msup>{pages.EQUALS}"
+                + pages.fraction(f"{s2_g}<mi>κ</mi>", f"{s2_g}<mi>κ</mi>{pages.PLUS}{s2_e}")
                 + "</mrow>"
             ),
         )
@@ -242,9 +241,8 @@ class _Report(Draft):
         assert self.cases is not None
         C, b, x, beta = (pages.symbol(name) for name in ("C", "b", "x", "β"))
         u, K = pages.symbol("u"), pages.symbol("K")
-        equals, plus, follows = map(pages.operator, ("=", "+", "∼"))
         log_odds = "<mi mathvariant='normal'>log odds</mi>"
-        fixed = f"{log_odds}{equals}{C}{b}{plus}{x}{beta}"
+        fixed = f"{log_odds}{pages.EQUALS}{C}{b}{pages.PLUS}{x}{beta}"
         null = str(hits.attrs.get("null_model", "logistic regression"))
         tests = [str(test) for test in hits.attrs.get("tests") or ()]
         terms: dict[str, object] = {"case": self.cases.case, "control": self.cases.control}
@@ -256,8 +254,8 @@ class _Report(Draft):
                     "(u), which relatives share to the degree given by the relatedness matrix K."
                 ),
                 pages.formula(
-                    f"<mrow>{fixed}{plus}{u}</mrow>",
-                    f"<mrow>{u}{follows}{pages.gaussian(pages.symbol('τ') + K)}</mrow>",
+                    f"<mrow>{fixed}{pages.PLUS}{u}</mrow>",
+                    f"<mrow>{u}{pages.FOLLOWS}{pages.gaussian(pages.symbol('τ') + K)}</mrow>",
                 ),
             )
             grm = model.grm

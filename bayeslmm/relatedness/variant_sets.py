@@ -98,7 +98,8 @@ def partition_grms(
         What the variants are grouped by:
 
         - a column of ``genotypes.variants``, such as ``"chrom"``, or a Series of labels by
-          variant id, or with the index of that table: a matrix for each label. `maf_bins` and `ld_bins` make such Series;
+          variant id, or with the index of that table: a matrix for each label. `maf_bins` and
+          `ld_bins` make such Series;
         - a DataFrame of booleans by variant id: a matrix for each column, which may overlap;
         - a mapping from names to variant ids, to booleans (m,), or to regions such as
           ``"17:30000000-38000000"`` (what is the id of a variant is none);
@@ -247,7 +248,7 @@ def _dummies(labels: pd.Series) -> pd.DataFrame:
 def _by_id(table: pd.DataFrame, genotypes: Genotypes) -> pd.DataFrame:
     """Rows of a table by variant id, in the order of the variants; absent ones are NaN labels.
 
-    What was made of columns of `genotypes.variants` has their index, 0, 1, ..., and is taken by row.
+    What was made of columns of `genotypes.variants` has their index, and is taken by row.
     """
     ids = genotypes.variants.id
     index = table.index.astype(str)

@@ -11,6 +11,8 @@ from bayeslmm.errors import InputError
 from bayeslmm.genome import backgrounds
 from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.numerics import likelihood
+from bayeslmm.numerics.chebyshev import chebyshev
+from bayeslmm.relatedness.dense import GRM
 
 pytestmark = pytest.mark.algebra
 EXACT = {"tests": ("wald", "lrt", "score", "p3d", "bayes"), "dtype": "float64"}
@@ -125,6 +127,53 @@ def test_powers_of_one_inverse_equal_the_eigenbasis(monkeypatch, make, dtype):
     limit = {"float64": 1e-6, "float32": 3e-4}[dtype]
     np.testing.assert_allclose(fast.se, exact.se, rtol=limit)
     np.testing.assert_allclose(fast.beta, exact.beta, rtol=limit, atol=limit * exact.se.max())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_powers_are_those_of_the_inverse(dtype):
+    """Also where K is singular, and for vectors that it does not touch."""
+    rng = np.random.default_rng(4)
+    z = rng.standard_normal((80, 60))
+    z -= z.mean(axis=0)
+    K, x = z @ z.T / 60, rng.standard_normal((7, 80))
+    vectors = np.column_stack([np.ones(80), x[:2].T])
+    s = np.linalg.eigvalsh(K)
+    base, nodes = 0.3, 0.3 + 2.5 * chebyshev(11)
+    spectrum = backgrounds.Spectrum(s.clip(0.2), np.ones(80))
+    inverse = backgrounds._inverse_as_polynomial(spectrum, base, nodes, 1e-5, 20)
+    factor = np.asfortranarray(np.linalg.cholesky(np.exp(base) * K + np.eye(80)), dtype=dtype)
+    tolerance = {"float32": 1e-4, "float64": 2e-5}[dtype]
+    values, U = np.linalg.eigh(K)
+    inside = (x @ U[:, values > 0.2]) @ U[:, values > 0.2].T  # where the polynomials hold
+    found = inverse.moments(factor, inside.astype(dtype)) @ inverse.coefficients
+    solved = backgrounds._inverse_of_vectors(factor, vectors, nodes - base)
+    for g, t in enumerate(nodes):
+        V = np.exp(t) * K + np.eye(80)
+        expected = np.einsum("vn,nv->v", inside, np.linalg.solve(V, inside.T))
+        np.testing.assert_allclose(found[:, g], expected, rtol=tolerance)
+        expected = np.linalg.solve(V, vectors)
+        error = np.abs(solved[g] - expected).max(axis=0) / np.abs(expected).max(axis=0)
+        assert error.max() < {"float32": 1e-5, "float64": 1e-7}[dtype]
+
+
+@pytest.mark.slow
+def test_powers_serve_the_whole_posterior_of_h2(monkeypatch):
+    """Bayes factors of people who share little take no decomposition, however wide it is."""
+    genotypes, y = unrelated(n=900, m=4000)
+    model = bl.LMM(y, np.linspace(0, 1, len(y))[:, None] ** 2, bl.grm(genotypes))
+    tested = genotypes.select(variants=(genotypes.variants.chrom == "1").to_numpy())
+    options = {"tests": ("wald", "lrt", "score", "bayes"), "background": "loco"}
+    with monkeypatch.context() as patch:
+        patch.setattr(GRM, "eigenbasis", None)
+        fast = model.scan(tested, **options)
+    monkeypatch.setattr(backgrounds, "_SMALL", 10**6)
+    exact = model.scan(tested, **options)
+    assert exact.p_wald.min() < 1e-20
+    for column in ("p_wald", "p_lrt", "p_score"):
+        assert np.abs(np.log10(fast[column] / exact[column])).max() < 1e-3, column
+    assert np.abs(fast.log10_bf - exact.log10_bf).max() < 1e-3
+    assert np.abs((fast.post_mean - exact.post_mean) / exact.post_sd).max() < 1e-3
+    assert np.abs(fast.post_sd / exact.post_sd - 1).max() < 1e-3
 
 
 def test_a_maximum_of_the_likelihood_far_from_that_of_reml_is_found(monkeypatch):

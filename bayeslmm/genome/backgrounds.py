@@ -64,17 +64,19 @@ BACKGROUNDS = ("all", "loco", "rest+chrom")
 _SMALL = 300
 # Half the width of the nodes' range, in log ratio, for tests at the optimum ...
 _NARROW = 0.3
-# ... and in posterior standard deviations for what is integrated over h2.
-_DEVIATIONS = 7.0
+# ... and for what is integrated over h2: as far as there is more than e^ this of the posterior.
+_LOG_TAIL = -16.0
+_HALF_WIDTHS = np.linspace(_NARROW, 9.0, 88)
 # Interpolation errors, relative, for products in float32 and float64.
 _ERROR = {np.dtype(np.float32): 3e-6, np.dtype(np.float64): 1e-7}
 # The same where powers of one factor's inverse serve: of x' V^-1 x, at the end of the range. The
 # tests err by half of that times chi-squared / ln 10 there, and by much less in the middle.
 _POWER_ERROR = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-7}
-# Powers beyond this are more expensive, or less exact, than a factor for each node.
-_MOST_POWERS = 7
-# Of the vectors P y and P C, to a rounding error.
-_VECTOR_DEGREE, _NARROW_NODES = 8, 7
+# More powers cost more than a factor for each node, or over a wide range than a decomposition.
+_MOST_POWERS, _MOST_POWERS_WIDE = 7, 10
+# Of the vectors P y and P C: their last term, next to rounding, and the most there may be.
+_VECTOR_ERROR, _MOST_TERMS = 1e-8, 60
+_NARROW_NODES = 7
 # Where as many powers as this serve, eigenvalues are near 1: people share little.
 _FEW_POWERS = 3
 # Places in the range, -1 to 1, of the factors that log|V| comes from, the first in the middle: in
@@ -82,6 +84,8 @@ _FEW_POWERS = 3
 _LOGDET_AT_3 = np.array([0.0, -0.9, 0.9])
 _LOGDET_AT_4 = np.array([0.0, -0.9, 0.35, 0.93])
 _LOGDET_AT_7 = np.array([0.0, -0.97, -0.78, -0.43, 0.43, 0.78, 0.97])
+# How many there are over a wide range.
+_LOGDETS = {np.dtype(np.float32): 5, np.dtype(np.float64): 9}
 # Of the spectrum of all variants' K.
 _PROBES, _STEPS = 8, 30
 # A decomposition is made by one of the threads that ask for it.
@@ -514,59 +518,95 @@ def _cholesky_weights(
 
 @dataclass(frozen=True)
 class PowerWeights(CholeskyWeights):
-    """Nodes next to one ratio, whose factor is the only one.
+    """Nodes around one ratio, whose factor is the only one.
 
     Attributes
     ----------
-    coefficients : ndarray, shape (k + 1, N)
-        Takes x' W^j x, j = 0 ... k, to x' V^-1 x at the nodes.
+    inverse : InversePolynomial
+        What makes V^-1 at each node of the one at that ratio.
     """
 
-    coefficients: np.ndarray
+    inverse: InversePolynomial
 
     def products(self, x: np.ndarray) -> Products:
         """Products of variants in rows (v, n)."""
-        from scipy.linalg.blas import dtrsm, strsm
-
-        solve = strsm if x.dtype == np.float32 else dtrsm
-        (factor,) = self.factors
-        powers = np.empty((len(x), len(self.coefficients)))
-        powers[:, 0] = np.einsum("vn,vn->v", x, x)
-        white = x.T
-        for j in range(1, len(self.coefficients)):
-            # L^-1 and L^-T in turn: the first makes a copy, the others work in it.
-            white = solve(
-                1.0, factor, white, lower=1, trans_a=int(j % 2 == 0), overwrite_b=int(j > 1)
-            )
-            powers[:, j] = np.einsum("nv,nv->v", white, white)
+        squares = self.inverse.moments(self.factors[0], x) @ self.inverse.coefficients
         span, linear = (x @ columns for columns in (self.span, self.linear))
-        squares = powers @ self.coefficients
         return Products(squares, span.astype(np.float64), linear.astype(np.float64))
 
     def at_nodes(self, products: Products) -> tuple[np.ndarray, np.ndarray]:
         """a and b of variants, at the nodes and at the further ratios."""
-        return self._at_nodes(products, self.coefficients.shape[1])
+        return self._at_nodes(products, self.inverse.coefficients.shape[1])
+
+
+@dataclass(frozen=True)
+class InversePolynomial:
+    """V^-1 = (r K + I)^-1 at N ratios as polynomials of W, which is V^-1 at one ratio.
+
+    In powers of T = (W - middle) / half, whose eigenvalues are between -1 and 1: those of W
+    are alike among people who share little, and so are its own powers.
+
+    Attributes
+    ----------
+    middle, half : float
+    coefficients : ndarray, shape (k + 1, N)
+        Of the powers of T, lowest first.
+    """
+
+    middle: float
+    half: float
+    coefficients: np.ndarray
+
+    @property
+    def degree(self) -> int:
+        """The highest power, k: as many triangular solves does it take."""
+        return len(self.coefficients) - 1
+
+    def moments(self, factor: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """x' T^j x, j = 0 ... k, of variants in rows (v, n): shape (v, k + 1), float64.
+
+        `factor` is the lower Cholesky factor of W^-1.
+        """
+        from scipy.linalg.blas import dtrsm, strsm
+
+        solve = strsm if x.dtype == np.float32 else dtrsm
+        found = np.empty((len(x), self.degree + 1))
+        found[:, 0] = np.einsum("vn,vn->v", x, x)
+        y = x.T  # T^i x
+        for j in range(1, self.degree + 1):
+            if j % 2:
+                half_way = solve(1.0, factor, y, lower=1)
+                y_Wy = np.einsum("nv,nv->v", half_way, half_way)
+                found[:, j] = (y_Wy - self.middle * found[:, j - 1]) / self.half
+                continue
+            solved = solve(1.0, factor, half_way, lower=1, trans_a=1, overwrite_b=1)
+            solved -= x.dtype.type(self.middle) * y
+            solved /= x.dtype.type(self.half)
+            y = solved
+            found[:, j] = np.einsum("nv,nv->v", y, y)
+        return found
 
 
 def _inverse_as_polynomial(
-    spectrum: Spectrum, log_ratio: float, shift: np.ndarray, error: float
-) -> np.ndarray | None:
-    """Coefficients (k + 1, N) of the powers of W = (r K + I)^-1 whose sum is next to V^-1.
+    spectrum: Spectrum, log_ratio: float, nodes: np.ndarray, error: float, most: int
+) -> InversePolynomial | None:
+    """The polynomials for the log ratios `nodes` (N,), of W at `log_ratio`.
 
-    At log ratios that are shifted by `shift` (N,), to a relative error of `error`; None if that
-    takes too many powers.
+    To a relative error of `error`; None if that takes more powers than `most`.
     """
     ends = 1 / (1 + np.exp(log_ratio) * np.array(spectrum.ends))
-    w = ends.mean() + 0.5 * np.ptp(ends) * chebyshev(200)
-    rho = np.exp(shift)
-    f = w[:, None] / (rho + (1 - rho) * w[:, None])
-    for k in range(1, _MOST_POWERS + 1):
-        powers = w[:, None] ** np.arange(k + 1)
+    middle, half = float(ends.mean()), 0.5 * float(np.ptp(ends))
+    t = chebyshev(200)
+    w = (middle + half * t)[:, None]
+    rho = np.exp(nodes - log_ratio)
+    f = w / (rho + (1 - rho) * w)
+    for k in range(1, most + 1):
+        powers = t[:, None] ** np.arange(k + 1)
         # Least squares of the relative error; the next to the best in the largest.
-        found = [np.linalg.lstsq(powers / g[:, None], np.ones(len(w)), rcond=None)[0] for g in f.T]
+        found = [np.linalg.lstsq(powers / g[:, None], np.ones(len(t)), rcond=None)[0] for g in f.T]
         coefficients = np.array(found).T
         if np.abs(powers @ coefficients / f - 1).max() <= error:
-            return coefficients
+            return InversePolynomial(middle, half, coefficients)
     return None
 
 
@@ -576,56 +616,41 @@ def _power_weights(
     center: float,
     half_width: float,
     spectrum: Spectrum,
-    coefficients: np.ndarray,
     *,
     skip_intercept: bool,
-) -> PowerWeights:
-    """The null model at nodes next to one ratio, in the precision of K."""
-    from scipy.linalg import cho_solve, cholesky
+) -> PowerWeights | None:
+    """The null model at nodes around one ratio, in the precision of K.
 
-    n, dtype, first = data.n, K.dtype, int(skip_intercept)
-    few = len(coefficients) - 1 <= _FEW_POWERS
-    spectrum = spectrum.spread() if few else spectrum
-    places = _LOGDET_AT_3 if few else _LOGDET_AT_4
-    if dtype == np.float64:
+    None if that takes too many powers.
+    """
+    dtype, first = K.dtype, int(skip_intercept)
+    base, nodes, inverse = _powers(spectrum, center, half_width, dtype)
+    if inverse is None:
+        return None
+    wide = half_width > _NARROW
+    few = wide or inverse.degree <= _FEW_POWERS
+    if wide:
+        places = (_middle_first(center, half_width, _LOGDETS[dtype]) - center) / half_width
+    elif dtype == np.float64:
         places = _LOGDET_AT_7
-    logdet = np.empty(len(places))
-    buffer = np.empty_like(K)
-    factor = K  # replaced by that in the middle, which is the first
-    for g, place in enumerate(places):
-        V = np.multiply(K, dtype.type(np.exp(center + half_width * place)), out=buffer)
-        V[np.diag_indices(n)] += 1
-        L = cholesky(V, lower=True, overwrite_a=True, check_finite=False)
-        logdet[g] = 2 * np.log(np.diagonal(L).astype(np.float64)).sum()
-        if g == 0:
-            factor, buffer = L, np.empty_like(K)
-    nodes = half_width * chebyshev(_NARROW_NODES)
+    else:
+        places = _LOGDET_AT_3 if few else _LOGDET_AT_4
+    factor, logdet = _factor_and_logdets(K, center + half_width * places)
+    spectrum = spectrum.spread() if few else spectrum
     apart = logdet - spectrum.logdet(center + half_width * places)
-    fit = np.polynomial.chebyshev.chebfit(places, apart, len(places) - 1)
-    logdet_d = spectrum.logdet(center + nodes)
-    logdet_d += np.polynomial.chebyshev.chebval(nodes / half_width, fit)
-
-    # V^-1 of the phenotype and the covariates, by Chebyshev polynomials of 2 W - 1.
-    both = np.column_stack([data.y, data.C])
-    degree = _VECTOR_DEGREE
-    at = 0.5 * (1 + chebyshev(4 * degree))
-    rho = np.exp(nodes)
-    f = at[:, None] / (rho + (1 - rho) * at[:, None])
-    to_nodes = np.polynomial.chebyshev.chebfit(chebyshev(4 * degree), f, degree)
-
-    def apply(vectors: np.ndarray) -> np.ndarray:
-        solved = cho_solve((factor, True), vectors.astype(dtype), check_finite=False)
-        return 2 * solved.astype(np.float64) - vectors
-
-    before, last = both, apply(both)
-    inverse = np.multiply.outer(to_nodes[0], before) + np.multiply.outer(to_nodes[1], last)
-    for row in to_nodes[2:]:
-        before, last = last, 2 * apply(last) - before
-        inverse += np.multiply.outer(row, last)
+    logdet_d = spectrum.logdet(nodes)
+    if few:
+        # Sums of log(1 + r s), s next to 1, are next to polynomials of h2, and 0 at 0.
+        h2, at = (1 / (1 + np.exp(-t)) for t in (center + half_width * places, nodes))
+        logdet_d += at * np.polynomial.Polynomial.fit(h2, apart / h2, len(places) - 1)(at)
+    else:
+        fit = np.polynomial.chebyshev.chebfit(places, apart, len(places) - 1)
+        logdet_d += np.polynomial.chebyshev.chebval((nodes - center) / half_width, fit)
 
     Q, logdet_all = np.empty(len(nodes)), np.empty(len(nodes))
     Py, crossed = [], []
-    for g, solved in enumerate(inverse):
+    both = np.column_stack([data.y, data.C])
+    for g, solved in enumerate(_inverse_of_vectors(factor, both, nodes - base)):
         L = np.linalg.cholesky(data.C.T @ solved[:, 1:])
         half = np.linalg.solve(L, solved[:, 1:].T)  # (c, n)
         explained = half @ data.y
@@ -636,9 +661,84 @@ def _power_weights(
     linear = np.ascontiguousarray(np.array(Py + crossed).T, dtype=dtype)
     none = np.empty((len(nodes), 0))
     span = both[:, 1 + first :].astype(dtype)
-    return PowerWeights(
-        center + nodes, Q, logdet_all, logdet_d, [factor], span, linear, none, coefficients
-    )
+    return PowerWeights(nodes, Q, logdet_all, logdet_d, [factor], span, linear, none, inverse)
+
+
+def _powers(
+    spectrum: Spectrum, center: float, half_width: float, dtype: np.dtype
+) -> tuple[float, np.ndarray, InversePolynomial | None]:
+    """The log ratio of the factor, those of the nodes, and the polynomials if they serve."""
+    if half_width <= _NARROW:
+        base, nodes = center, center + half_width * chebyshev(_NARROW_NODES)
+    else:
+        base = float(_middle_first(center, half_width, _LOGDETS[dtype])[0])
+        nodes = center + half_width * chebyshev(nodes_for(half_width, _ERROR[dtype]))
+    most = _MOST_POWERS if half_width <= HALF_WIDTH else _MOST_POWERS_WIDE
+    inverse = _inverse_as_polynomial(spectrum, base, nodes, _POWER_ERROR[dtype], most)
+    return base, nodes, inverse
+
+
+def _middle_first(center: float, half_width: float, number: int) -> np.ndarray:
+    """Log ratios of Chebyshev nodes in h2 over a range, the one in the middle first."""
+    low, high = 1 / (1 + np.exp(-(center + half_width * np.array([-1, 1]))))
+    h2 = 0.5 * (low + high) + 0.5 * (high - low) * np.roll(chebyshev(number), -(number // 2))
+    return np.log(h2) - np.log1p(-h2)
+
+
+def _factor_and_logdets(K: np.ndarray, log_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The Cholesky factor of r K + I at the first ratio, and log|r K + I| at each."""
+    from scipy.linalg import cholesky
+
+    logdet = np.empty(len(log_ratio))
+    buffer = np.empty_like(K)
+    factor = K  # replaced by the first
+    for g, t in enumerate(log_ratio):
+        V = np.multiply(K, K.dtype.type(np.exp(t)), out=buffer)
+        V[np.diag_indices(len(K))] += 1
+        L = cholesky(V, lower=True, overwrite_a=True, check_finite=False)
+        logdet[g] = 2 * np.log(np.diagonal(L).astype(np.float64)).sum()
+        if g == 0:
+            factor, buffer = L, np.empty_like(K)
+    return factor, logdet
+
+
+def _inverse_of_vectors(factor: np.ndarray, vectors: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    r"""V^-1 of vectors (n, q) at log ratios that are shifted from that of the factor: (N, n, q).
+
+    By Lanczos iterations with W, all vectors at a time: V^-1 x = f(W) x is next to
+    \|x\| B f(T) e_1, with B their orthonormal basis and T = B' W B tridiagonal.
+    """
+    from scipy.linalg import cho_solve, eigh_tridiagonal
+
+    n, q = vectors.shape
+    rho = np.exp(shift)[:, None]
+    norm = np.sqrt(np.einsum("nq,nq->q", vectors, vectors))
+    v = vectors / norm
+    basis: list[np.ndarray] = []
+    diagonal, beside = np.empty((_MOST_TERMS, q)), np.empty((_MOST_TERMS, q))
+    terms = np.zeros((q, len(rho), 0))
+    for k in range(min(_MOST_TERMS, n)):
+        basis.append(v)
+        w = cho_solve((factor, True), v.astype(factor.dtype), check_finite=False)
+        w = w.astype(np.float64)
+        diagonal[k] = np.einsum("nq,nq->q", v, w)
+        for _ in range(2):  # orthogonal to all before, twice, is enough
+            for before in basis:
+                w -= before * np.einsum("nq,nq->q", before, w)
+        beside[k] = np.sqrt(np.einsum("nq,nq->q", w, w))
+        # What is left of a vector whose space is used up is rounding: no further terms.
+        used_up = beside[k] < 1e-6
+        beside[k, used_up] = 0
+        v = np.where(used_up, 0.0, w / np.where(used_up, 1.0, beside[k]))
+        terms = np.empty((q, len(rho), k + 1))
+        for i in range(q):
+            theta, S = eigh_tridiagonal(diagonal[: k + 1, i], beside[:k, i])
+            theta = np.clip(theta, 0, 1)
+            terms[i] = theta / (rho + (1 - rho) * theta) * S[0] @ S.T
+        size = np.abs(terms).max(axis=2)
+        if (np.abs(terms[:, :, -1]) <= _VECTOR_ERROR * size).all():
+            break
+    return np.einsum("qgk,knq->gnq", terms * norm[:, None, None], np.array(basis))
 
 
 def _profile(data: likelihood.Rotated, weights: Weights, kind: str) -> np.ndarray:
@@ -710,13 +810,10 @@ def _weights_at(
     skip_intercept: bool,
 ) -> CholeskyWeights:
     """Nodes around one log ratio: by powers of its inverse, or with a factor each."""
-    if spectrum is not None and half_width <= _NARROW:
-        shift = half_width * chebyshev(_NARROW_NODES)
-        powers = _inverse_as_polynomial(spectrum, center, shift, _POWER_ERROR[K.dtype])
-        if powers is not None:
-            return _power_weights(
-                data, K, center, half_width, spectrum, powers, skip_intercept=skip_intercept
-            )
+    if spectrum is not None:
+        found = _power_weights(data, K, center, half_width, spectrum, skip_intercept=skip_intercept)
+        if found is not None:
+            return found
     at = center + half_width * chebyshev(nodes)
     return _cholesky_weights(data, K, at, skip_intercept=skip_intercept)
 
@@ -746,7 +843,7 @@ class CholeskyScanner(Scanner):
         K, kappa = _unit(model.grm.matrix, dtype, center=model.has_intercept)  # type: ignore[union-attr]
         self._specify(model, replace(data, kappa=kappa), tests, dtype, effect_prior)
         self.exact = bool({"wald", "lrt"} & set(tests))
-        for width in sorted({half_width, HALF_WIDTH}):
+        for width in sorted({half_width, max(half_width, HALF_WIDTH)}):
             nodes = nodes_for(width, _ERROR[dtype])
             found = _locate(
                 data, K, start, width, nodes, skip_intercept=self.skip, spectrum=spectrum
@@ -811,6 +908,8 @@ class CholeskyScanner(Scanner):
 
     def _search_widely(self, kind: str, x: np.ndarray, limit: np.ndarray) -> np.ndarray:
         """Between further nodes, and in the eigenbasis for those whose optimum is beyond."""
+        if self.half_width >= HALF_WIDTH:
+            return self.eigen._search_widely(kind, self.eigen.rotate(x), limit)
         middle, weights = self.wide_panels()[0]
         a, b = weights.statistics(x)
         top = np.clip((limit - middle) / HALF_WIDTH, -1, 1)
@@ -868,16 +967,30 @@ def scanner_of(
     share : float
         Of all variants, those that this kernel lacks.
     """
-    half_width = _NARROW
-    if "bayes" in tests:
-        half_width = max(half_width, _DEVIATIONS * null.error)
-    inside = LOG_RANGE[0] + 2 * half_width < start < LOG_RANGE[1] - 2 * half_width
+    half_width = _width_of_posterior(null, start) if "bayes" in tests else _NARROW
+    spectrum = replace(null.spectrum, lacking=share)
+    # Narrow nodes may have to move.
+    reach = half_width + min(half_width, HALF_WIDTH)
     if (
         len(model.y) < _SMALL
-        or not half_width <= HALF_WIDTH
-        or not inside
+        or not LOG_RANGE[0] + reach < start < LOG_RANGE[1] - reach
+        or (half_width > HALF_WIDTH and _powers(spectrum, start, half_width, dtype)[-1] is None)
         or (model.h2_prior.spike and "bayes" in tests)
     ):
         return Scanner(model, tests, dtype, effect_prior)
-    spectrum = replace(null.spectrum, lacking=share)
     return CholeskyScanner(model, tests, dtype, effect_prior, start, half_width, spectrum)
+
+
+def _width_of_posterior(null: Null, start: float) -> float:
+    """Half the width of a range of log ratios around `start` that has nearly all of it.
+
+    Infinite if it reaches too far; the likelihood is about normal in h2.
+    """
+    middle = 1 / (1 + np.exp(-null.log_ratio))
+    sd = null.error * middle * (1 - middle)
+    t = start + np.array([-1, 1]) * _HALF_WIDTHS[:, None]
+    h2 = 1 / (1 + np.exp(-t))
+    with np.errstate(divide="ignore"):
+        log_density = np.log(h2) + np.log1p(-h2) - 0.5 * ((h2 - middle) / sd) ** 2 - np.log(sd)
+    inside = np.flatnonzero((log_density < _LOG_TAIL).all(axis=1))
+    return float(_HALF_WIDTHS[inside[0]]) if len(inside) else np.inf

@@ -10,7 +10,7 @@ import bayeslmm as bl
 from bayeslmm.errors import InputError
 from bayeslmm.genome import backgrounds
 from bayeslmm.inputs.genotypes import Genotypes
-from bayeslmm.numerics import likelihood
+from bayeslmm.numerics import factors, likelihood
 from bayeslmm.numerics.chebyshev import chebyshev
 from bayeslmm.relatedness.dense import GRM
 
@@ -112,9 +112,9 @@ def test_powers_of_one_inverse_equal_the_eigenbasis(monkeypatch, make, dtype):
     tested = genotypes.select(variants=(genotypes.variants.chrom == "1").to_numpy())
     options = {"tests": ("wald", "lrt", "score", "p3d"), "background": "loco", "dtype": dtype}
     made = []
-    power_weights = backgrounds._power_weights
+    power_weights = factors._power_weights
     monkeypatch.setattr(
-        backgrounds, "_power_weights", lambda *a, **k: made.append(1) or power_weights(*a, **k)
+        factors, "_power_weights", lambda *a, **k: made.append(1) or power_weights(*a, **k)
     )
     monkeypatch.setattr(backgrounds, "_SMALL", 0)
     fast = model.scan(tested, **options)
@@ -139,14 +139,14 @@ def test_the_powers_are_those_of_the_inverse(dtype):
     vectors = np.column_stack([np.ones(80), x[:2].T])
     s = np.linalg.eigvalsh(K)
     base, nodes = 0.3, 0.3 + 2.5 * chebyshev(11)
-    spectrum = backgrounds.Spectrum(s.clip(0.2), np.ones(80))
-    inverse = backgrounds._inverse_as_polynomial(spectrum, base, nodes, 1e-5, 20)
+    spectrum = factors.Spectrum(s.clip(0.2), np.ones(80))
+    inverse = factors._inverse_as_polynomial(spectrum, base, nodes, 1e-5, 20)
     factor = np.asfortranarray(np.linalg.cholesky(np.exp(base) * K + np.eye(80)), dtype=dtype)
     tolerance = {"float32": 1e-4, "float64": 2e-5}[dtype]
     values, U = np.linalg.eigh(K)
     inside = (x @ U[:, values > 0.2]) @ U[:, values > 0.2].T  # where the polynomials hold
     found = inverse.moments(factor, inside.astype(dtype)) @ inverse.coefficients
-    solved = backgrounds._inverse_of_vectors(factor, vectors, nodes - base)
+    solved = factors._inverse_of_vectors(factor, vectors, nodes - base)
     for g, t in enumerate(nodes):
         V = np.exp(t) * K + np.eye(80)
         expected = np.einsum("vn,nv->v", inside, np.linalg.solve(V, inside.T))
@@ -186,7 +186,7 @@ def test_a_maximum_of_the_likelihood_far_from_that_of_reml_is_found(monkeypatch)
         monkeypatch.setattr(backgrounds, "_SMALL", small)
         tables.append(model.scan(tested, ("lrt", "score"), background="loco", dtype="float64"))
     at = [float(np.log(h) - np.log1p(-h)) for h in (maximum(model, tested, kind) for kind in KINDS)]
-    assert at[1] - at[0] > 2 * backgrounds._NARROW
+    assert at[1] - at[0] > 2 * factors.NARROW
     for column in ("p_lrt", "p_score"):
         apart = np.log10(tables[0][column] / tables[1][column])
         # Next to p = 1 the last digits of a likelihood of hundreds are many times larger in p.

@@ -33,8 +33,6 @@ from bayeslmm.numerics.quadrature import gauss_rule, unit_density
 from bayeslmm.numerics.tails import normal_deviate_of_log
 from bayeslmm.priors import H2Prior
 
-# Log ratios in which optima are sought; beyond, h2 is 0 or 1 to 1e-5.
-LOG_RANGE = (float(np.log(1e-5)), float(np.log(1e5)))
 # Nodes of the two rules.
 _FEW, _MANY = 10, 24
 # Largest last terms of the series, relative to the first, for the few nodes to do. The error

@@ -31,13 +31,13 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError, listing
-from bayeslmm.genome.bayes_factors import LOG_RANGE, integrate
+from bayeslmm.genome.bayes_factors import integrate
 from bayeslmm.genome.codings import dominance_deviation
 from bayeslmm.inputs.genotypes import CenteredBlock
 from bayeslmm.model.effects import snp_terms
 from bayeslmm.numerics import likelihood
 from bayeslmm.numerics.chebyshev import cardinal
-from bayeslmm.numerics.nodes import COLLINEAR, Weights, maximise_on_nodes
+from bayeslmm.numerics.nodes import COLLINEAR, LOG_RANGE, Weights, maximise_on_nodes
 from bayeslmm.numerics.quadrature import unit_density
 from bayeslmm.numerics.tails import log10_p_f, log10_p_f2
 

@@ -27,7 +27,6 @@ import numpy as np
 from bayeslmm.bases.basis import dense_vectors
 from bayeslmm.errors import InputError
 from bayeslmm.genome import bayes_factors
-from bayeslmm.genome.bayes_factors import LOG_RANGE
 from bayeslmm.inputs.genotypes import CenteredBlock
 from bayeslmm.model.intervals import restricted_information
 from bayeslmm.numerics import likelihood
@@ -36,6 +35,7 @@ from bayeslmm.numerics.maximum import maximise_h2
 from bayeslmm.numerics.nodes import (
     COLLINEAR,
     HALF_WIDTH,
+    LOG_RANGE,
     Weights,
     interpolate,
     maximise_on_nodes,

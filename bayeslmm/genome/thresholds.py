@@ -16,12 +16,17 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from bayeslmm.errors import InputError
-from bayeslmm.genome.bayes_factors import LOG_RANGE
 from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
 from bayeslmm.model.snps import aligned
 from bayeslmm.numerics import likelihood
 from bayeslmm.numerics.chebyshev import NODES, cardinal, chebyshev
-from bayeslmm.numerics.nodes import HALF_WIDTH, interpolate, maximise_on_nodes, stacked_weights
+from bayeslmm.numerics.nodes import (
+    HALF_WIDTH,
+    LOG_RANGE,
+    interpolate,
+    maximise_on_nodes,
+    stacked_weights,
+)
 from bayeslmm.numerics.tails import log10_p_f
 from bayeslmm.runs.progress import blas_threads, map_ahead, track
 

@@ -18,6 +18,8 @@ from bayeslmm.numerics.chebyshev import cardinal, to_coefficients
 
 # Panels this wide, in log ratio, with `chebyshev.NODES` nodes: errors of 1e-7.
 HALF_WIDTH = 1.5
+# Log ratios in which optima are sought; beyond, h2 is 0 or 1 to 1e-5.
+LOG_RANGE = (float(np.log(1e-5)), float(np.log(1e5)))
 # A variant of whose sum of squares the covariates leave less than this share is not tested.
 COLLINEAR = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-9}
 # Relative error of weights that are combined from few.

@@ -23,8 +23,8 @@ import pandas as pd
 from type_one_error import simulated
 
 import bayeslmm as bl
-from bayeslmm.genome.bayes_factors import LOG_RANGE
 from bayeslmm.genome.thresholds import ManyNulls
+from bayeslmm.numerics.nodes import LOG_RANGE
 from bayeslmm.numerics.tails import log10_p_f
 
 LEVELS = (0.05, 1e-2, 1e-3, 1e-4)

@@ -163,6 +163,13 @@ class Data:
         samples = genotypes.samples.index
         design_from_formula(without_pcs(formula), table, samples, missing=self.missing)
 
+    def genotyped(self, formula: str, table: pd.DataFrame) -> pd.DataFrame:
+        """The samples with genotypes: without a kernel nothing else says who has any."""
+        there = table.index.isin(self.cohort.samples.index)
+        if not there.any():
+            self.require_samples(formula, table, self.cohort)
+        return table[there]
+
     def parameters(self) -> dict[str, Any]:
         """All of it, as provenance keeps it; see `of`."""
         given = asdict(self) | {"pheno": str(self.pheno), "folder": os.getcwd()}

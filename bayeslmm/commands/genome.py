@@ -133,12 +133,7 @@ def scan(
         lines: list[str] = []
         accounts: dict[str, Any] = {}
         for name, formula in data.traits():
-            known = table
-            if kernel is None:
-                # Without kernel nothing else says who has genotypes.
-                known = table[table.index.isin(genotypes.samples.index)]
-                if not len(known):
-                    data.require_samples(formula, table, genotypes)
+            known = data.genotyped(formula, table) if kernel is None else table
             model = LMM(formula, known, kernel, missing=data.missing)  # type: ignore[arg-type]
             tested = data.selected(genotypes, chrom=chrom, region=region, samples=model.ids)
             conditions = None

@@ -84,17 +84,13 @@ def report(
 def _univariate(data: Data, table: pd.DataFrame, given: dict[str, Any], clock: Clock) -> _Models:
     """Models of bayeslmm h2 and scan."""
     kernel = data.kernel(table, clock) if given.get("kernel", True) else None
-    genotypes = None if data.genotypes is None else data.cohort
-    if kernel is None and genotypes is not None:
-        table = table[table.index.isin(genotypes.samples.index)]
     h2_prior = parse_prior(given.get("prior", "uniform"), given.get("spike", 0.0))
-    return {
-        name: (
-            LMM(formula, table, kernel, h2_prior=h2_prior, missing=data.missing),  # type: ignore[arg-type]
-            {"genotypes": genotypes},
-        )
-        for name, formula in data.traits()
-    }
+    models: _Models = {}
+    for name, formula in data.traits():
+        known = data.genotyped(formula, table) if kernel is None else table
+        model = LMM(formula, known, kernel, h2_prior=h2_prior, missing=data.missing)  # type: ignore[arg-type]
+        models[name] = model, {"genotypes": None if data.genotypes is None else data.cohort}
+    return models
 
 
 def _partitioned(data: Data, table: pd.DataFrame, given: dict[str, Any], clock: Clock) -> _Models:

@@ -1,8 +1,10 @@
-"""The one exception that users meet, and the helper that shortens lists in messages."""
+"""The one exception that users meet, and what its messages need."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
 
 
 class InputError(ValueError):
@@ -24,3 +26,11 @@ def listing(items: Iterable[object], limit: int = 5) -> str:
     items = list(items)
     shown = ", ".join(f"'{item}'" for item in items[:limit])
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit:,} more"
+
+
+def require_library(name: str, extra: str, what: str) -> Any:
+    """Import an optional library, or say how to install it."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise InputError(f"{what} needs {name}: pip install 'bayeslmm[{extra}]'.") from error

@@ -203,7 +203,7 @@ def test_random_effects(kind):
     np.testing.assert_allclose(found.u_sd, expected.u_sd, atol=1e-6)
     drawn = tree["posterior"]["u"].to_numpy().reshape(-1, N)
     assert np.corrcoef(drawn.mean(axis=0), found.u_mean)[0, 1] > 0.9
-    from bayeslmm.generative.conditional import Conditional
+    from bayeslmm.model.conditional import Conditional
     from bayeslmm.model.snps import selected_snps
 
     logs = [

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
+from bayeslmm.genome import streaming
 from bayeslmm.genome.scanner import Scanner
 from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.priors import EffectPrior
-from bayeslmm.runs import cluster, streaming
+from bayeslmm.runs import cluster
 from bayeslmm.runs.cluster import Packed
 
 N, M = 300, 2000

@@ -13,7 +13,7 @@ from scipy import optimize, stats
 import bayeslmm as bl
 from bayeslmm.bases.basis import Eigenbasis
 from bayeslmm.errors import InputError
-from bayeslmm.generative.conditional import Conditional
+from bayeslmm.model.conditional import Conditional
 from bayeslmm.model.exact_posterior import _conditionals_at
 from bayeslmm.model.snps import selected_snps
 from bayeslmm.numerics import likelihood

@@ -14,8 +14,8 @@ from scipy import stats
 import bayeslmm as bl
 from bayeslmm.errors import InputError
 from bayeslmm.generative import sampling
-from bayeslmm.generative.conditional import Conditional
 from bayeslmm.generative.sampling import SamplingWarning, sample_model
+from bayeslmm.model.conditional import Conditional
 from bayeslmm.model.snps import selected_snps
 
 # Scaled inverse chi-squared on s2, and flat covariate effects, in both samplers. The same

@@ -8,7 +8,7 @@ import pytest
 import bayeslmm as bl
 from bayeslmm.errors import InputError
 from bayeslmm.genome import backgrounds, selection
-from bayeslmm.genome.loci import parse_region
+from bayeslmm.inputs.regions import parse_region
 
 pytestmark = pytest.mark.algebra
 TESTS = ("wald", "lrt", "score", "p3d", "bayes")

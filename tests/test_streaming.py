@@ -12,9 +12,9 @@ from plink import write_plink
 
 import bayeslmm as bl
 from bayeslmm.errors import InputError
-from bayeslmm.genome import scan_files
+from bayeslmm.genome import scan_files, streaming
 from bayeslmm.inputs.genotypes import Genotypes
-from bayeslmm.runs import columns, streaming
+from bayeslmm.runs import columns
 from bayeslmm.runs.checkpoints import checkpoint
 from bayeslmm.runs.results import write_table
 
@@ -206,7 +206,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 import bayeslmm as bl
-from bayeslmm.runs import streaming
+from bayeslmm.genome import streaming
 from bayeslmm.runs.results import write_table
 streaming._PART = 40
 genotypes = bl.Genotypes.from_array(np.load(sys.argv[1]))
@@ -363,7 +363,7 @@ SHELL = """
 import sys, time
 from bayeslmm import cli
 from bayeslmm.inputs import genotypes
-from bayeslmm.runs import streaming
+from bayeslmm.genome import streaming
 streaming._PART = 256
 genotypes.Genotypes.block_size = lambda self: 512
 read = genotypes.Genotypes.centered_block

@@ -39,6 +39,7 @@ from bayeslmm.inputs.phenotypes import phenotype_table, relabel
 from bayeslmm.model.lmm import LMM, Kernel, kernel_basis
 from bayeslmm.model.trees import in_chains
 from bayeslmm.numerics import newton
+from bayeslmm.numerics.importance import LARGEST_K
 from bayeslmm.priors import H2Prior, as_correlation_prior, as_h2_prior
 from bayeslmm.relatedness.dense import Relatedness, as_grm
 from bayeslmm.runs.provenance import provenance
@@ -757,7 +758,6 @@ def _warn_of(found: PairDraws) -> None:
     import warnings
 
     from bayeslmm.generative.sampling import SamplingWarning
-    from bayeslmm.numerics.importance import LARGEST_K
 
     if np.isfinite(found.r_hat):
         if found.r_hat > 1.01:

@@ -23,9 +23,10 @@ from bayeslmm.genome import pairs
 from bayeslmm.genome.association import FAMILIES, lambda_gc, scan_to_file
 from bayeslmm.genome.backgrounds import BACKGROUNDS
 from bayeslmm.genome.codings import CODINGS
-from bayeslmm.genome.loci import find_loci, parse_region
+from bayeslmm.genome.loci import find_loci
 from bayeslmm.genome.scanner import TESTS
 from bayeslmm.inputs.genotypes import Genotypes
+from bayeslmm.inputs.regions import parse_region
 from bayeslmm.model.lmm import LMM
 from bayeslmm.model.snps import selected_snps
 from bayeslmm.relatedness.dense import Relatedness

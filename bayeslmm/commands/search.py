@@ -10,10 +10,10 @@ from bayeslmm.commands.data import Data
 from bayeslmm.commands.data import run as open_run
 from bayeslmm.errors import InputError
 from bayeslmm.genome.backgrounds import BACKGROUNDS
-from bayeslmm.genome.loci import parse_region
 from bayeslmm.genome.selection import stepwise as search
 from bayeslmm.genome.thresholds import Threshold, significance_threshold
 from bayeslmm.inputs.genotypes import Genotypes
+from bayeslmm.inputs.regions import parse_region
 from bayeslmm.model.lmm import LMM
 from bayeslmm.runs.results import (
     write_table,

@@ -12,10 +12,11 @@ import pandas as pd
 
 from bayeslmm.errors import InputError
 from bayeslmm.generative.collapsed import collapsed_model, draw_effects, is_collapsible
-from bayeslmm.generative.conditional import Conditional
 from bayeslmm.generative.eigen import ModelData, build, model_data, pymc_model
 from bayeslmm.generative.nuts import Density
 from bayeslmm.inputs.genotypes import Genotypes
+from bayeslmm.model.conditional import Conditional
+from bayeslmm.model.effects import spike_slab
 from bayeslmm.model.snps import SelectedSnps, selected_snps
 from bayeslmm.model.trees import data_groups
 from bayeslmm.priors import R2D2, H2Prior, Normal, SnpPrior, SpikeSlab, as_snp_prior
@@ -83,8 +84,6 @@ def sample(
             raise InputError(
                 "Spike-and-slab is computed exactly, with its own priors: drop priors=."
             )
-        from bayeslmm.model.effects import spike_slab
-
         tree = spike_slab(model, selected, chosen, draws=draws * chains, seed=seed)
         return _complete(model, tree, selected, u, log_likelihood, posterior_predictive, seed)
     data = model_data(model, selected)

@@ -20,7 +20,7 @@ import pandas as pd
 
 from bayeslmm.bases.basis import Basis
 from bayeslmm.bases.block import BlockBasis
-from bayeslmm.errors import InputError, listing
+from bayeslmm.errors import InputError, listing, require_library
 from bayeslmm.genome import families, pairs
 from bayeslmm.genome.backgrounds import (
     BACKGROUNDS,
@@ -42,7 +42,6 @@ from bayeslmm.genome.scan_tables import (
 from bayeslmm.genome.scanner import TESTS, Scanner
 from bayeslmm.inputs.case_control import two_valued_note
 from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
-from bayeslmm.inputs.sources import require_library
 from bayeslmm.model.snps import aligned, require_genotypes, selected_snps
 from bayeslmm.priors import EffectPrior, as_effect_prior
 from bayeslmm.relatedness.dense import GRM

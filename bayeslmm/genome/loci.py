@@ -53,39 +53,6 @@ def neg_log10_p(hits: pd.DataFrame, p: str | None = None) -> np.ndarray:
         return np.minimum(-np.log10(values), _UNDERFLOW)
 
 
-def parse_region(text: str) -> tuple[str, int | None, int | None]:
-    """Chromosome, first and last base pair of a region; None where it is a whole chromosome.
-
-    Parameters
-    ----------
-    text : str
-        ``"17"`` or ``"17:30000000-38000000"``: positions from 1, both ends included;
-        commas in numbers are allowed.
-
-    Raises
-    ------
-    InputError
-        If the text is of neither form, or the region ends before it begins.
-
-    Examples
-    --------
-    >>> parse_region("17:30,000,000-38,000,000"), parse_region("X")
-    (('17', 30000000, 38000000), ('X', None, None))
-    """
-    chrom, colon, interval = text.strip().rpartition(":")
-    if not colon and interval:
-        return interval, None, None
-    try:
-        start, end = (int(part.replace(",", "")) for part in interval.split("-"))
-        if not chrom or start > end:
-            raise ValueError
-    except ValueError:
-        raise InputError(
-            f"Region '{text}' is not of the form chrom or chrom:first-last (base pairs)."
-        ) from None
-    return chrom, start, end
-
-
 def placed_positions(hits: pd.DataFrame) -> np.ndarray:
     """Positions in base pairs, shape (m,), unknown ones (<= 0) guessed from the order.
 

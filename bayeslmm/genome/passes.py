@@ -10,10 +10,10 @@ import numpy as np
 
 from bayeslmm.bases.basis import Basis
 from bayeslmm.genome.codings import Coding, recode
+from bayeslmm.genome.streaming import by_parts, kept_columns
 from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes
 from bayeslmm.runs.columns import Columns, WholeColumns
 from bayeslmm.runs.progress import blas_threads, map_ahead, track
-from bayeslmm.runs.streaming import by_parts, kept_columns
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -51,7 +51,7 @@ class Run:
 
     Each of the workers has `blas` threads in matrix products. `kept`, if given, keeps the
     rotated variants for further passes with other covariates. With a checkpoint or a Dask client
-    the pass is done in parts (`runs.streaming`); `label` names them, and `identity` is what
+    the pass is done in parts (`genome.streaming`); `label` names them, and `identity` is what
     they depend on beside the genotypes. With `in_parts` the results stay there.
     """
 

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.errors import InputError
-from bayeslmm.inputs.sources import require_library
+from bayeslmm.errors import InputError, require_library
 from bayeslmm.runs.columns import Arrays, Columns
 from bayeslmm.runs.files import write_aside
 from bayeslmm.runs.progress import map_ahead

@@ -20,14 +20,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import pandas as pd
 
-from bayeslmm.errors import InputError, listing
-from bayeslmm.inputs.sources import (
-    Opened,
-    copies_of_allele,
-    require_library,
-    sample_table,
-    variant_table,
-)
+from bayeslmm.errors import InputError, listing, require_library
+from bayeslmm.inputs.sources import Opened, copies_of_allele, sample_table, variant_table
 from bayeslmm.runs.files import sha256, text_of
 
 _DEFLATE_MOST = 1100  # zlib never expands more (1032), rounded up

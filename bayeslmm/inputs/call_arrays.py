@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.errors import InputError, listing
+from bayeslmm.errors import InputError, listing, require_library
 from bayeslmm.inputs.sources import (
     MISSING,
     ChunkedSource,
     Opened,
     dosage_of_calls,
     require_dosages,
-    require_library,
     sample_table,
     variant_table,
 )

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError, listing
-from bayeslmm.genome.loci import parse_region
 from bayeslmm.inputs.genotype_files import locate
+from bayeslmm.inputs.regions import parse_region
 from bayeslmm.inputs.sample_major import SampleMajor, counts, padded
 from bayeslmm.inputs.sources import MISSING, ArraySource, Source, as_float, sample_table
 from bayeslmm.runs.progress import map_ahead, track
@@ -345,7 +345,7 @@ class Genotypes:
         Parameters
         ----------
         region : str
-            ``"17"`` or ``"17:30000000-40000000"``; see `bayeslmm.genome.loci.parse_region`.
+            ``"17"`` or ``"17:30000000-40000000"``; see `bayeslmm.inputs.regions.parse_region`.
             Variants of unknown position (<= 0) are in a whole chromosome, but in no
             interval.
 

@@ -17,13 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from bayeslmm.errors import InputError, listing
+from bayeslmm.errors import InputError, listing, require_library
 from bayeslmm.inputs.sources import (
     MISSING,
     Opened,
     PerThread,
     as_slice,
-    require_library,
     sample_table,
     variant_table,
 )

@@ -327,16 +327,6 @@ def sample_table(ids: Sequence[str], name: str = "") -> pd.DataFrame:
     return pd.DataFrame({"iid": index.to_numpy()}, index=index)
 
 
-def require_library(name: str, extra: str, what: str) -> Any:
-    """Import an optional library, or say how to install it."""
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(f"{what} needs {name}: pip install 'bayeslmm[{extra}]'.") from error
-
-
 def named(path: Path, variants: pd.DataFrame) -> Callable[[int], str]:
     """How messages name a row: file and variant."""
     return lambda row: f"{path}, variant '{variants['id'].iloc[row]}'"

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
-from bayeslmm.errors import InputError
+from bayeslmm.errors import InputError, require_library
 from bayeslmm.inputs.sources import (
     MISSING,
     ArraySource,
@@ -27,7 +27,6 @@ from bayeslmm.inputs.sources import (
     copies_of_allele,
     dosage_of_calls,
     require_dosages,
-    require_library,
     sample_table,
     variant_table,
 )

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError, listing
-from bayeslmm.generative.conditional import Conditional
+from bayeslmm.model.conditional import Conditional
 from bayeslmm.model.leave_out import group_labels, leave_out
 from bayeslmm.model.lmm import LMM
 from bayeslmm.model.snps import selected_snps
@@ -347,7 +347,7 @@ def _refitted(
     """The same with some samples left out by sampling again.
 
     An effect of its own, as wide as the covariates' prior, makes a sample say nothing about
-    the rest. Given each draw, the others predict it as in `bayeslmm.generative.conditional`.
+    the rest. Given each draw, the others predict it as in `bayeslmm.model.conditional`.
     """
     elpd_i, pareto_k = found.elpd_i.copy(), found.pareto_k.copy()
     for name in samples:

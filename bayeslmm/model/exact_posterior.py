@@ -81,7 +81,7 @@ def posterior(
     tree = _tree(model, values, attrs)
     if not u:
         return tree
-    from bayeslmm.generative.conditional import Conditional
+    from bayeslmm.model.conditional import Conditional
     from bayeslmm.model.snps import selected_snps
 
     given = Conditional(model, tree["posterior"].dataset, selected_snps(model, None))

@@ -23,7 +23,7 @@ from bayeslmm.inputs.formulas import (
     pcs_asked,
     with_pcs,
 )
-from bayeslmm.inputs.genotypes import Genotypes
+from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
 from bayeslmm.inputs.phenotypes import phenotype_table
 from bayeslmm.model import exact_posterior
 from bayeslmm.model.estimates import Fit, estimates_at
@@ -868,7 +868,6 @@ class LMM:
         InputError
             For variants or covariates that are missing, and alleles that disagree.
         """
-        from bayeslmm.inputs.genotypes import as_genotypes
         from bayeslmm.model import predict
 
         if (genotypes is None) == (samples is None):

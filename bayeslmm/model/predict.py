@@ -21,8 +21,8 @@ import pandas as pd
 
 from bayeslmm.bases.basis import Basis
 from bayeslmm.errors import InputError, listing
-from bayeslmm.generative.conditional import Conditional
 from bayeslmm.inputs.genotypes import Genotypes
+from bayeslmm.model.conditional import Conditional
 from bayeslmm.model.snps import SelectedSnps, selected_snps
 from bayeslmm.relatedness.dense import GRM, Relatedness
 from bayeslmm.relatedness.matching import align, kernel_factor, recode, training_genotypes

@@ -26,7 +26,14 @@ from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.formulas import pcs_asked
 from bayeslmm.model.lmm import LMM, Kernel
 from bayeslmm.model.trees import data_groups, in_chains
-from bayeslmm.partition.components import Components, Optimum, maximise, mixture_p_value, threads
+from bayeslmm.partition.components import (
+    Components,
+    Optimum,
+    maximise,
+    mixture_p_value,
+    threads,
+    unpacked,
+)
 from bayeslmm.priors import SharePrior, as_share_prior
 from bayeslmm.relatedness.dense import GRM, as_grm
 from bayeslmm.runs.provenance import provenance
@@ -763,8 +770,6 @@ def _as_grms(kernels: Mapping[str, Kernel] | None) -> dict[str, GRM]:
 
 def _check_positive(parts: Components, k: int, name: str) -> None:
     """A Cholesky factor of M_k moved up by the tolerance exists; else its eigenvalues decide."""
-    from bayeslmm.partition.components import unpacked
-
     K = len(parts.kappa)
     if parts.kappa[k] <= 0:
         raise InputError(

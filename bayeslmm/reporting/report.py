@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError
-from bayeslmm.genome.loci import find_loci, neg_log10_p
+from bayeslmm.genome.loci import find_loci, lead_variants, neg_log10_p
 from bayeslmm.inputs.case_control import CaseControl, case_control
 from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
 from bayeslmm.model.heritability import is_two_valued, liability_factor
@@ -628,7 +628,6 @@ class _Report(Draft):
             )
 
     def _top(self, hits: pd.DataFrame, loci: pd.DataFrame) -> str:
-        from bayeslmm.genome.loci import lead_variants
         from bayeslmm.reporting.interactive import power_of_ten
 
         rows = loci.row.to_numpy() if len(loci) else lead_variants(hits, 5, gap=self.gap)

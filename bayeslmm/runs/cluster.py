@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayeslmm.bases.basis import Eigenbasis
-from bayeslmm.errors import InputError, listing
-from bayeslmm.inputs.sources import require_library
+from bayeslmm.errors import InputError, listing, require_library
 from bayeslmm.relatedness.dense import GRM
 from bayeslmm.relatedness.sparse import SparseGRM
 from bayeslmm.runs.progress import blas_threads, log

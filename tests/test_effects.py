@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 import bayeslmm as bl
 from bayeslmm.errors import InputError
 from bayeslmm.generative.sampling import SamplingWarning
-from bayeslmm.model.effects import SpikeSlabPosterior, enumerate_models
+from bayeslmm.model.effects import SpikeSlabPosterior, enumerate_models, snp_terms
 from bayeslmm.model.snps import selected_snps
 from bayeslmm.priors import Horseshoe, Normal, SpikeSlab
 
@@ -165,6 +165,23 @@ def test_all_in_equals_nuts_with_the_normal_prior():
 
 
 @pytest.mark.algebra
+@pytest.mark.algebra
+@pytest.mark.parametrize("k", [1, 4, 30])
+def test_statistics_at_many_h2_are_those_at_each(k):
+    """P from dense matrices; few SNPs take products of columns, many their own way."""
+    table, K, x = cohort(k=k)
+    model = bl.LMM("y ~ age", table, K)
+    data = model.rotated
+    Z = model.basis.rotate(((x - x.mean()) / x.std()).to_numpy())
+    h2 = np.array([0.0, 1e-6, 0.3, 0.7, 0.999, 1 - 1e-8])
+    found = snp_terms(data, Z, h2)
+    for g, h in enumerate(h2):
+        W = np.diag(1 / np.maximum(1 + h * (data.s - 1), 1 - h))
+        P = W - W @ data.C @ np.linalg.solve(data.C.T @ W @ data.C, data.C.T @ W)
+        np.testing.assert_allclose(found.M[g], Z.T @ P @ Z, rtol=1e-7, atol=1e-7)
+        np.testing.assert_allclose(found.r[g], Z.T @ P @ data.y, rtol=1e-7, atol=1e-7)
+
+
 def test_enumerated_statistics_are_those_of_each_subset():
     rng = np.random.default_rng(0)
     Z, y = rng.normal(size=(30, 6)), rng.normal(size=30)

@@ -315,25 +315,25 @@ def adaptive_columns(
     `log_null` is the log marginal likelihood of the null model.
     """
 
-    def conjugate(h2: np.ndarray) -> _Conjugate:
+    def conjugate(h2: np.ndarray) -> tuple[np.ndarray, _Conjugate]:
+        """Log-likelihood without the variant, and its effect, at each h2."""
         terms = snp_terms(data, x[:, None], h2)
         widths = np.broadcast_to(width[None, :, None], (1, len(width), len(h2)))
-        return _conjugate(
+        effect = _conjugate(
             terms.M[:, 0, 0][None], terms.r[:, 0][None], terms.null.Q, widths, data.df
         )
+        return likelihood.integrated(terms.null, data.df), effect
 
-    def averaged(h2: np.ndarray) -> np.ndarray:
-        return np.logaddexp.reduce(conjugate(h2).log_bf[0] + log_prior[:, None])
+    def loglik(h2: np.ndarray) -> np.ndarray:
+        without, effect = conjugate(h2)
+        return without + np.logaddexp.reduce(effect.log_bf[0] + log_prior[:, None])
 
     density = unit_density(
-        lambda h2: likelihood.integrated_loglik(data, h2) + prior.log_density(h2) + averaged(h2),
+        lambda h2: loglik(h2) + prior.log_density(h2),
         mass_at_0=prior.spike,
-        log_at_0=float(
-            (likelihood.integrated_loglik(data, np.zeros(1)) + averaged(np.zeros(1)))[0]
-        ),
+        log_at_0=float(loglik(np.zeros(1))[0]),
     )
-    h2 = np.append(density.x, 0.0)
-    at = conjugate(h2)
+    _, at = conjugate(np.append(density.x, 0.0))
     by_width = at.log_bf + log_prior[:, None]
     p = np.exp(by_width - np.logaddexp.reduce(by_width, axis=1, keepdims=True))
     p = p * np.append(density.weights * (1 - density.mass_at_0), density.mass_at_0)

@@ -41,6 +41,8 @@ LARGEST_K = 15
 _NEGLIGIBLE = 60.0
 # Nodes of h2 with less posterior probability than this are left out of sums.
 _WEIGHTLESS = 1e-12
+# Columns of products of SNPs that are kept while h2 varies.
+_MOST_PRODUCTS = 250
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,27 @@ class SnpTerms:
 def snp_terms(data: likelihood.Rotated, Z: np.ndarray, h2: np.ndarray) -> SnpTerms:
     """X'PX and X'Py of rotated standardised SNPs Z, shape (n, k), at each h2, shape (G,)."""
     null = likelihood.terms(data, h2)
-    G, k = len(h2), Z.shape[1]
+    (n, k), G, c = Z.shape, len(h2), data.C.shape[1]
     M, r = np.empty((G, k, k)), np.empty((G, k))
-    for g in range(G):
-        w = likelihood.weights(data, float(h2[g]))
-        wZ = Z * w[:, None]
-        half = np.linalg.solve(null.L[g], data.C.T @ wZ)
-        M[g] = Z.T @ wZ - half.T @ half
-        r[g] = wZ.T @ (data.y - data.C @ null.b[g])
+    rows, cols = np.tril_indices(k)
+    if G == 1 or len(rows) + k * c > _MOST_PRODUCTS:
+        for g in range(G):
+            w = likelihood.weights(data, float(h2[g]))
+            wZ = Z * w[:, None]
+            half = np.linalg.solve(null.L[g], data.C.T @ wZ)
+            M[g] = Z.T @ wZ - half.T @ half
+            r[g] = wZ.T @ (data.y - data.C @ null.b[g])
+        return SnpTerms(null, M, r)
+    # Few SNPs: products of columns that do not depend on h2, weighted for many h2 at once.
+    with_C = (Z[:, :, None] * data.C[:, None, :]).reshape(n, k * c)
+    products = np.column_stack([Z[:, rows] * Z[:, cols], with_C])
+    for at, w in likelihood.weight_blocks(data, h2):
+        sums = w @ products
+        M[at, rows, cols] = M[at, cols, rows] = sums[:, : len(rows)]
+        half = np.linalg.solve(null.L[at], sums[:, len(rows) :].reshape(-1, k, c).swapaxes(1, 2))
+        M[at] -= half.swapaxes(1, 2) @ half
+        w *= data.y - null.b[at] @ data.C.T
+        r[at] = w @ Z
     return SnpTerms(null, M, r)
 
 

@@ -23,6 +23,7 @@ first member is the intercept, and y by its residual on C. Neither changes L.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import lgamma, log, pi
@@ -186,6 +187,18 @@ def weights(data: Rotated, h2: float) -> np.ndarray:
     return 1.0 / np.maximum(1.0 + h2 * (data.s - 1.0), 1.0 - h2)
 
 
+def weight_blocks(data: Rotated, h2: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """`weights` at some of h2 (G,) after the other: which, and their rows (g, n)."""
+    h2 = np.minimum(h2, LARGEST_H2)
+    step = max(1, _CHUNK // len(data.s))
+    for start in range(0, len(h2), step):
+        at = slice(start, start + step)
+        h = h2[at, None]
+        w = 1.0 + h * (data.s - 1.0)
+        np.maximum(w, 1.0 - h, out=w)
+        yield at, np.reciprocal(w, out=w)
+
+
 @dataclass(frozen=True)
 class Terms:
     """The pieces of the likelihood at G values of h2.
@@ -299,9 +312,13 @@ def integrated_loglik(
             f"A scaled inverse chi-squared prior with {prior_df:g} degrees of freedom and scale "
             f"{prior_scale:g} is no density: both must be above 0, or the first 0 for 1/s2."
         )
-    t = terms(data, h2)
-    total = data.df + prior_df
-    constant = lgamma(total / 2) - 0.5 * data.df * log(pi)
+    return integrated(terms(data, h2), data.df, prior_df, prior_scale)
+
+
+def integrated(t: Terms, df: int, prior_df: float = 0.0, prior_scale: float = 0.0) -> np.ndarray:
+    """`integrated_loglik` of pieces that are known, df = n - c."""
+    total = df + prior_df
+    constant = lgamma(total / 2) - 0.5 * df * log(pi)
     if prior_df > 0:
         constant += 0.5 * prior_df * log(prior_df * prior_scale) - lgamma(prior_df / 2)
     return constant - 0.5 * (t.logdet + total * np.log(t.Q + prior_df * prior_scale))

@@ -40,12 +40,14 @@ if TYPE_CHECKING:
     from bayeslmm.model.lmm import LMM
     from bayeslmm.model.residuals import check_residuals
     from bayeslmm.partition.model import IdentifiabilityWarning, PartitionedLMM
-    from bayeslmm.relatedness.dense import GRM, grm, read_grm, write_gemma, write_grm
+    from bayeslmm.relatedness.dense import GRM
+    from bayeslmm.relatedness.grm_files import read_grm, write_gemma, write_grm
     from bayeslmm.relatedness.kinship import Relatives, relatives, unrelated
     from bayeslmm.relatedness.pedigrees import Pedigree, pedigree
     from bayeslmm.relatedness.quality import prune, sample_qc, variant_qc
     from bayeslmm.relatedness.sparse import SparseGRM, read_sparse_grm, sparse_grm
     from bayeslmm.relatedness.structure import PCA, pca
+    from bayeslmm.relatedness.sums import grm
     from bayeslmm.relatedness.variant_sets import (
         Partition,
         ld_bins,
@@ -92,7 +94,7 @@ _HOME = {
     "eigenbasis": "bases.basis",
     "family_eigenvalues": "model.designs",
     "finemap": "genome.finemapping",
-    "grm": "relatedness.dense",
+    "grm": "relatedness.sums",
     "inflation": "genome.confounding",
     "lambda_gc": "genome.association",
     "ld_bins": "relatedness.variant_sets",
@@ -107,7 +109,7 @@ _HOME = {
     "pedigree": "relatedness.pedigrees",
     "prune": "relatedness.quality",
     "read_genotypes": "inputs.genotypes",
-    "read_grm": "relatedness.dense",
+    "read_grm": "relatedness.grm_files",
     "read_phenotypes": "inputs.phenotypes",
     "relatives": "relatedness.kinship",
     "read_sparse_grm": "relatedness.sparse",
@@ -122,8 +124,8 @@ _HOME = {
     "unrelated": "relatedness.kinship",
     "unrelated_eigenvalues": "model.designs",
     "variant_qc": "relatedness.quality",
-    "write_gemma": "relatedness.dense",
-    "write_grm": "relatedness.dense",
+    "write_gemma": "relatedness.grm_files",
+    "write_grm": "relatedness.grm_files",
 }
 _MODULES = ("datasets", "kernels", "plots", "priors", "transforms")
 

@@ -16,7 +16,7 @@ from bayeslmm.commands import demo as demo_command
 from bayeslmm.commands import kernels as kernel_commands
 from bayeslmm.commands.data import Data
 from bayeslmm.model import lmm
-from bayeslmm.relatedness import dense
+from bayeslmm.relatedness import sums
 from bayeslmm.runs import results
 from bayeslmm.runs.files import sha256
 from bayeslmm.runs.results import Clock, result_files, result_folder, trait_names
@@ -303,7 +303,7 @@ def test_scan_without_the_tested_chromosome(mice, pheno, tmp_path):
 @pytest.mark.parametrize("room", [True, False])
 def test_chromosomes_are_summed_once_where_there_is_room(mice, pheno, monkeypatch, room):
     data = Data(genotypes=mice, pheno=pheno, formulas=["cd8 ~ sex"])
-    monkeypatch.setattr(dense, "fits", lambda _: room)
+    monkeypatch.setattr(sums, "fits", lambda _: room)
     kernel = data.kernel(data.table(), Clock(), by_chrom=True)
     assert len(kernel.parts) == (19 if room else 0)
     assert not data.kernel(data.table(), Clock()).parts

@@ -65,10 +65,10 @@ def test_the_scan_is_the_same_there(cohort, rng, dtype, limit):
 
 
 def test_what_a_device_did_is_not_gone_on_with_elsewhere(cohort, rng, monkeypatch, tmp_path):
-    from bayeslmm.relatedness import dense
+    from bayeslmm.relatedness import sums
 
     genotypes, _ = cohort
-    monkeypatch.setattr(dense, "_SAVED_EVERY", 0)
+    monkeypatch.setattr(sums, "_SAVED_EVERY", 0)
     with bl.checkpoint(tmp_path / "grm") as kept:
         bl.grm(genotypes, kept=kept, device="array_api_strict")
         with pytest.raises(bl.InputError, match="device: was array_api_strict, is"):

@@ -8,8 +8,10 @@ from plink import write_plink
 import bayeslmm as bl
 from bayeslmm.errors import InputError
 from bayeslmm.inputs.genotypes import Genotypes
-from bayeslmm.relatedness import dense as relatedness
-from bayeslmm.relatedness.dense import GRM, as_grm, grm, read_grm, write_gemma, write_grm
+from bayeslmm.relatedness import sums
+from bayeslmm.relatedness.dense import GRM, as_grm
+from bayeslmm.relatedness.grm_files import read_grm, write_gemma, write_grm
+from bayeslmm.relatedness.sums import grm
 from bayeslmm.runs.checkpoints import checkpoint
 
 SCALES = ["standardized", "centered", "empirical"]
@@ -518,7 +520,7 @@ class Failing:
     ids=["plain", "weighted", "by chromosome"],
 )
 def test_an_interrupted_sum_goes_on_to_the_same_bytes(genotypes, tmp_path, monkeypatch, options):
-    monkeypatch.setattr(relatedness, "_SAVED_EVERY", 0.0)
+    monkeypatch.setattr(sums, "_SAVED_EVERY", 0.0)
     options = options | {"block_size": 2}
     whole = grm(genotypes, **options)
     broken = Genotypes(Failing(genotypes._source, 15), genotypes.samples, genotypes.variants)

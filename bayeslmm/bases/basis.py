@@ -176,6 +176,10 @@ class Eigenbasis:
         """U in float32, for products with many variants."""
         return np.asarray(self.vectors, dtype=np.float32)
 
+    def state_on_worker(self) -> dict[str, Any]:
+        """All but what a worker of a cluster can make itself."""
+        return {name: value for name, value in vars(self).items() if name != "vectors32"}
+
     def prepare(self, dtype: np.dtype) -> None:
         """Make what `rotate_rows` needs for that precision, before threads ask for it."""
         if dtype == np.float32:

@@ -30,7 +30,7 @@ import pandas as pd
 from bayeslmm.bases.basis import check_not_identity, read_ids, save_basis
 from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes, as_genotypes
-from bayeslmm.relatedness.dense import Scale, standardize
+from bayeslmm.relatedness.scales import Scale, standardize
 from bayeslmm.runs.memory import require_memory
 from bayeslmm.runs.progress import log, map_ahead, track
 

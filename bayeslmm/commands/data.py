@@ -24,8 +24,9 @@ from bayeslmm.errors import InputError
 from bayeslmm.inputs.formulas import design_from_formula, without_pcs
 from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
 from bayeslmm.inputs.phenotypes import read_phenotypes
-from bayeslmm.relatedness.dense import GRM, Relatedness, keeps_chromosomes
-from bayeslmm.relatedness.dense import grm as make_grm
+from bayeslmm.relatedness.dense import GRM, Relatedness
+from bayeslmm.relatedness.sums import grm as make_grm
+from bayeslmm.relatedness.sums import keeps_chromosomes
 from bayeslmm.runs.checkpoints import Checkpoint
 from bayeslmm.runs.progress import blas_threads
 from bayeslmm.runs.results import (

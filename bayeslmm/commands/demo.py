@@ -18,7 +18,7 @@ from bayeslmm.genome.loci import lead_variants
 from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.model import tables
 from bayeslmm.model.lmm import LMM
-from bayeslmm.relatedness.dense import grm as make_grm
+from bayeslmm.relatedness.sums import grm as make_grm
 from bayeslmm.runs.progress import blas_threads
 from bayeslmm.runs.results import PROVENANCE, Clock, result_folder, write_provenance, write_table
 

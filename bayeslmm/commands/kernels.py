@@ -6,8 +6,8 @@ from pathlib import Path
 
 from bayeslmm.commands.shared import BASIS, genotype_files, read_ids, read_kernel, selected
 from bayeslmm.inputs.genotypes import read_genotypes
-from bayeslmm.relatedness.dense import grm as make_grm
-from bayeslmm.relatedness.dense import write_gemma, write_grm
+from bayeslmm.relatedness.grm_files import write_gemma, write_grm
+from bayeslmm.relatedness.sums import grm as make_grm
 from bayeslmm.runs.progress import blas_threads
 from bayeslmm.runs.results import (
     Clock,

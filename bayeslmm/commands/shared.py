@@ -18,7 +18,8 @@ from bayeslmm.genome.loci import require_columns
 from bayeslmm.inputs.genotype_files import locate
 from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.inputs.phenotypes import MISSING_CODES
-from bayeslmm.relatedness.dense import Relatedness, read_grm
+from bayeslmm.relatedness.dense import Relatedness
+from bayeslmm.relatedness.grm_files import read_grm
 from bayeslmm.relatedness.sparse import read_sparse_grm
 from bayeslmm.runs.files import existing, parquet_of, table_of, text_of
 

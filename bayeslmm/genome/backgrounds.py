@@ -48,7 +48,8 @@ from bayeslmm.numerics.factors import (
     unit_kernel,
 )
 from bayeslmm.numerics.nodes import HALF_WIDTH, LOG_RANGE, Weights, interpolate, maximise_on_nodes
-from bayeslmm.relatedness.dense import GRM, grm
+from bayeslmm.relatedness.dense import GRM
+from bayeslmm.relatedness.sums import grm
 from bayeslmm.runs.progress import quiet
 
 if TYPE_CHECKING:

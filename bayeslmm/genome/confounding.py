@@ -13,7 +13,7 @@ from bayeslmm.errors import InputError, listing
 from bayeslmm.genome.association import lambda_gc, scan
 from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
 from bayeslmm.model.lmm import LMM
-from bayeslmm.relatedness.dense import standardizing_factor
+from bayeslmm.relatedness.scales import standardizing_factor
 from bayeslmm.relatedness.structure import components
 from bayeslmm.runs.progress import log, map_ahead, track
 

@@ -7,7 +7,8 @@ import pandas as pd
 
 from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes
-from bayeslmm.relatedness.dense import GRM, standardizing_factor
+from bayeslmm.relatedness.dense import GRM
+from bayeslmm.relatedness.scales import standardizing_factor
 
 
 def training_genotypes(grm: GRM) -> Genotypes:

@@ -14,7 +14,9 @@ import scipy.sparse as sp
 
 from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes, as_genotypes
-from bayeslmm.relatedness.dense import GRM, Scale, fid_iid, read_grm_ids, standardize
+from bayeslmm.relatedness.dense import GRM, positions_of
+from bayeslmm.relatedness.grm_files import fid_iid, read_grm_ids
+from bayeslmm.relatedness.scales import Scale, standardize
 from bayeslmm.relatedness.screening import screened_pairs
 from bayeslmm.runs.files import existing, table_of
 from bayeslmm.runs.memory import require_memory
@@ -142,16 +144,13 @@ class SparseGRM:
             f"{len(sizes):,} groups of up to {sizes.max():,}, threshold {self.threshold:g}>"
         )
 
+    def state_on_worker(self) -> None:
+        """Workers of a cluster get bases, not matrices."""
+        return None
+
     def subset(self, samples: Iterable[str]) -> SparseGRM:
         """The rows and columns of some samples, in the order given."""
-        ids = pd.Index([str(i) for i in samples], dtype="str")
-        positions = self.samples.get_indexer(ids)
-        if (positions < 0).any():
-            absent = ids[positions < 0]
-            raise InputError(
-                f"{len(absent):,} of {len(ids):,} samples are not among the relatedness "
-                f"matrix's {len(self.samples):,}: {listing(absent)}."
-            )
+        ids, positions = positions_of(samples, self.samples)
         return replace(self, matrix=self.matrix[positions][:, positions], samples=ids)
 
     def eigenbasis(

@@ -17,8 +17,9 @@ from bayeslmm.inputs.formulas import pc_names, pcs_asked
 from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.inputs.phenotypes import relabel
 from bayeslmm.relatedness import matching
-from bayeslmm.relatedness.dense import GRM, HasGRM, as_grm, standardizing_factor
-from bayeslmm.relatedness.dense import grm as make_grm
+from bayeslmm.relatedness.dense import GRM, HasGRM, as_grm
+from bayeslmm.relatedness.scales import standardizing_factor
+from bayeslmm.relatedness.sums import grm as make_grm
 from bayeslmm.runs.memory import require_memory
 from bayeslmm.runs.progress import log, map_ahead, track
 

@@ -26,6 +26,14 @@ def symmetric(upper: np.ndarray) -> np.ndarray:
     return upper
 
 
+def outer(rows: np.ndarray) -> np.ndarray:
+    """Upper triangle of rows' rows: half the flops of a general product."""
+    from scipy.linalg.blas import dsyrk, ssyrk
+
+    syrk = ssyrk if rows.dtype == np.float32 else dsyrk
+    return syrk(1.0, rows.T)
+
+
 @dataclass(frozen=True, eq=False)
 class Triangle:
     """A symmetric matrix of n rows in about half of its memory.

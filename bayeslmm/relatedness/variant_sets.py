@@ -23,8 +23,9 @@ import pandas as pd
 
 from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes, as_genotypes
-from bayeslmm.relatedness.dense import GRM, SCALES, Scale, _outer, standardize
-from bayeslmm.relatedness.triangle import symmetric
+from bayeslmm.relatedness.dense import GRM
+from bayeslmm.relatedness.scales import SCALES, Scale, standardize
+from bayeslmm.relatedness.triangle import outer, symmetric
 from bayeslmm.runs.files import existing
 from bayeslmm.runs.memory import require_memory
 from bayeslmm.runs.progress import log, map_ahead, track
@@ -166,7 +167,7 @@ def partition_grms(
         here = member[block.start : block.stop] & used[block.start : block.stop, None]
         for k in np.flatnonzero(here.any(axis=0)).tolist():
             rows = here[:, k]
-            totals[k] += _outer(block.x if rows.all() else block.x[rows])
+            totals[k] += outer(block.x if rows.all() else block.x[rows])
     member = member & used[:, None]
     counts = member.sum(axis=0)
     if not counts.all():

@@ -17,14 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from bayeslmm.bases.basis import Eigenbasis
 from bayeslmm.errors import InputError, listing, require_library
-from bayeslmm.relatedness.dense import GRM
-from bayeslmm.relatedness.sparse import SparseGRM
 from bayeslmm.runs.progress import blas_threads, log
 
 if TYPE_CHECKING:
@@ -37,6 +34,14 @@ _SENT_AGAIN = 10
 # Libraries that numbers depend on.
 _LIBRARIES = ("bayeslmm", "numpy", "scipy")
 _WINDOW = 2**16  # bytes at both ends of a file by which it is known again
+
+
+@runtime_checkable
+class HasOwnState(Protocol):
+    """What goes to workers in part, or not at all."""
+
+    def state_on_worker(self) -> dict[str, Any] | None:
+        """Attributes that a copy has on a worker; None to leave the object behind."""
 
 
 def on_workers[J, R](
@@ -233,11 +238,9 @@ def _pack(
 
     class Pickler(cloudpickle.Pickler):
         def reducer_override(self, obj: Any) -> Any:
-            if isinstance(obj, GRM | SparseGRM):
-                return _nothing, ()
-            if isinstance(obj, Eigenbasis):
-                state = {k: v for k, v in vars(obj).items() if k != "vectors32"}
-                return _like, (type(obj), state)
+            if isinstance(obj, HasOwnState) and not isinstance(obj, type):
+                state = obj.state_on_worker()
+                return (_nothing, ()) if state is None else (_like, (type(obj), state))
             if isinstance(obj, np.memmap):
                 name = _file_of(obj)
                 if not by_name or name is None:

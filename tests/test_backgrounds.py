@@ -91,7 +91,7 @@ def test_between_nodes_equals_the_eigenbasis(monkeypatch, background, dtype):
     assert np.abs(fast.lfsr - exact.lfsr).max() < 1e-4
 
 
-def unrelated(n=300, m=3000, seed=2):
+def unrelated(n=300, m=3000, seed=2, first=200):
     """People who share little, two chromosomes, one variant with 10% of the variance."""
     rng = np.random.default_rng(seed)
     x = rng.binomial(2, rng.uniform(0.1, 0.9, m), size=(n, m)).astype(np.int8)
@@ -99,7 +99,7 @@ def unrelated(n=300, m=3000, seed=2):
     y = np.sqrt(0.5 / m) * z @ rng.normal(size=m) + np.sqrt(0.5) * rng.normal(size=n)
     y += 0.33 * z[:, 7]
     variants = pd.DataFrame(
-        {"id": [f"v{j}" for j in range(m)], "chrom": np.repeat(["1", "2"], [200, m - 200])}
+        {"id": [f"v{j}" for j in range(m)], "chrom": np.repeat(["1", "2"], [first, m - first])}
     )
     return Genotypes.from_array(x, variants=variants), y
 
@@ -127,6 +127,17 @@ def test_powers_of_one_inverse_equal_the_eigenbasis(monkeypatch, make, dtype):
     limit = {"float64": 1e-6, "float32": 3e-4}[dtype]
     np.testing.assert_allclose(fast.se, exact.se, rtol=limit)
     np.testing.assert_allclose(fast.beta, exact.beta, rtol=limit, atol=limit * exact.se.max())
+
+
+@pytest.mark.parametrize("lacking", [0.05, 0.3, 0.6])
+def test_the_ends_of_a_spectrum_hold_those_without_a_chromosome(lacking):
+    rng = np.random.default_rng(1)
+    z = rng.standard_normal((300, 3000))
+    left = int(3000 * (1 - lacking))
+    ends = factors.Spectrum(np.linalg.eigvalsh(z @ z.T / 3000), np.ones(300), lacking).ends
+    s = np.linalg.eigvalsh(z[:, :left] @ z[:, :left].T / left)
+    assert ends[0] <= s.min()
+    assert s.max() <= ends[1]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -157,12 +168,13 @@ def test_the_powers_are_those_of_the_inverse(dtype):
 
 
 @pytest.mark.slow
-def test_powers_serve_the_whole_posterior_of_h2(monkeypatch):
+@pytest.mark.parametrize(("background", "first"), [("loco", 200), ("rest+chrom", 2000)])
+def test_powers_serve_the_whole_posterior_of_h2(monkeypatch, background, first):
     """Bayes factors of people who share little take no decomposition, however wide it is."""
-    genotypes, y = unrelated(n=900, m=4000)
+    genotypes, y = unrelated(n=900, m=4000, first=first)
     model = bl.LMM(y, np.linspace(0, 1, len(y))[:, None] ** 2, bl.grm(genotypes))
-    tested = genotypes.select(variants=(genotypes.variants.chrom == "1").to_numpy())
-    options = {"tests": ("wald", "lrt", "score", "bayes"), "background": "loco"}
+    tested = genotypes.select(variants=np.arange(4000) < 200)
+    options = {"tests": ("wald", "lrt", "score", "bayes"), "background": background}
     with monkeypatch.context() as patch:
         patch.setattr(GRM, "eigenbasis", None)
         fast = model.scan(tested, **options)

@@ -674,15 +674,7 @@ def _by_chromosome(
         total=len(pd.unique(chroms)),
         show=run.progress,
     ):
-        one = scanner_of(
-            kernel.model,
-            options.linear_tests,
-            run.dtype,
-            options.prior,
-            kernel.start,
-            null,
-            kernel.lacking,
-        )
+        one = scanner_of(kernel, options.linear_tests, run.dtype, options.prior, null)
         scanner = _tester(one, replace(subject, model=kernel.model))
         part = replace(
             run,

@@ -82,8 +82,8 @@ class Kernel:
         The same model with this background as its kernel.
     start : float
         About where its log ratio is.
-    lacking : float
-        Share of all variants that are not in it.
+    lacking : float or None
+        Share of all variants that are not in it; None if they are, with other weights.
     account : dict
         What the result says of it: variants in it and of the chromosome, h2.
     """
@@ -91,7 +91,7 @@ class Kernel:
     chrom: str
     model: LMM
     start: float
-    lacking: float
+    lacking: float | None
     account: dict[str, Any]
 
 
@@ -153,7 +153,7 @@ def chromosome_kernels(
             label,
             model.with_kernel(kernel),
             near,
-            part.n_variants / whole.n_variants if background == "loco" else 0.0,
+            part.n_variants / whole.n_variants if background == "loco" else None,
             {
                 "chrom": label,
                 "n_variants_rest": n_rest,
@@ -432,35 +432,36 @@ class CholeskyScanner(Scanner):
 
 
 def scanner_of(
-    model: LMM,
+    kernel: Kernel,
     tests: tuple[str, ...],
     dtype: np.dtype,
     effect_prior: EffectPrior,
-    start: float,
     null: Null,
-    share: float,
 ) -> Scanner:
     """The cheapest scanner that is right: between nodes, or in the eigenbasis.
 
     Parameters
     ----------
-    model : LMM
-        With the background of a chromosome as its kernel.
+    kernel : Kernel
+        The background of a chromosome.
     tests, dtype, effect_prior
         As `Scanner` takes them.
-    start : float
-        About where its log ratio is.
     null : Null
         The model with all variants.
-    share : float
-        Of all variants, those that this kernel lacks.
     """
+    model, start = kernel.model, kernel.start
     half_width = NARROW
     if "bayes" in tests:
         half_width = max(half_width, _DEVIATIONS * null.error)
         if not half_width <= HALF_WIDTH:
             half_width = _width_of_posterior(null, start)
-    spectrum = replace(null.spectrum, lacking=share)
+    if kernel.lacking is not None:
+        spectrum = replace(null.spectrum, lacking=kernel.lacking)
+    else:
+        assert model.grm is not None
+        center = model.has_intercept
+        K = unit_kernel(model.grm.matrix, np.dtype(np.float32), center=center)[0]
+        spectrum = spectrum_of(K, center=center)
     # Narrow nodes may have to move.
     reach = half_width + min(half_width, HALF_WIDTH)
     if (

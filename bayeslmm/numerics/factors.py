@@ -103,8 +103,12 @@ class Spectrum:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Between which the eigenvalues of the kernel of interest are."""
-        return 0.9 * self.values.min(), self.values.max() / (1 - self.lacking)
+        """Between which the eigenvalues of the kernel of interest are.
+
+        The largest for certain; the least as far below 1 as with random genotypes.
+        """
+        least = 1 - (1 - min(self.values.min(), 1.0)) / np.sqrt(1 - self.lacking)
+        return max(0.9 * least, 0.0), self.values.max() / (1 - self.lacking)
 
     def spread(self) -> Spectrum:
         """About that of the kernel of interest, among people who share little.

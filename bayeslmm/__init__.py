@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bayeslmm.bases.basis import Eigenbasis, eigenbasis, load_eigenbasis
     from bayeslmm.bases.block import BlockBasis
     from bayeslmm.bases.low_rank import LowRankBasis, low_rank_basis
+    from bayeslmm.bases.structure import PCA, pca
     from bayeslmm.binary.ascertainment import Pcgc, pcgc
     from bayeslmm.binary.liability import LiabilityLMM
     from bayeslmm.bivariate.model import BivariateLMM
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from bayeslmm.genome.thresholds import significance_threshold
     from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
     from bayeslmm.inputs.phenotypes import read_phenotypes
-    from bayeslmm.inputs.simulate import SimulatedCohort, simulate_cohort
     from bayeslmm.model.calibration import calibrate
     from bayeslmm.model.comparison import compare
     from bayeslmm.model.designs import design, family_eigenvalues, unrelated_eigenvalues
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from bayeslmm.relatedness.kinship import Relatives, relatives, unrelated
     from bayeslmm.relatedness.pedigrees import Pedigree, pedigree
     from bayeslmm.relatedness.quality import prune, sample_qc, variant_qc
+    from bayeslmm.relatedness.simulate import SimulatedCohort, simulate_cohort
     from bayeslmm.relatedness.sparse import SparseGRM, read_sparse_grm, sparse_grm
-    from bayeslmm.relatedness.structure import PCA, pca
     from bayeslmm.relatedness.sums import grm
     from bayeslmm.relatedness.variant_sets import (
         Partition,
@@ -74,7 +74,7 @@ _HOME = {
     "InputError": "errors",
     "LMM": "model.lmm",
     "LiabilityLMM": "binary.liability",
-    "PCA": "relatedness.structure",
+    "PCA": "bases.structure",
     "Partition": "relatedness.variant_sets",
     "PartitionedLMM": "partition.model",
     "Pcgc": "binary.ascertainment",
@@ -84,7 +84,7 @@ _HOME = {
     "RepeatedLMM": "repeated.model",
     "SamplingWarning": "generative.sampling",
     "ScanFile": "genome.scan_files",
-    "SimulatedCohort": "inputs.simulate",
+    "SimulatedCohort": "relatedness.simulate",
     "SparseGRM": "relatedness.sparse",
     "calibrate": "model.calibration",
     "checkpoint": "runs.checkpoints",
@@ -103,7 +103,7 @@ _HOME = {
     "load_eigenbasis": "bases.basis",
     "maf_bins": "relatedness.variant_sets",
     "partition_grms": "relatedness.variant_sets",
-    "pca": "relatedness.structure",
+    "pca": "bases.structure",
     "pcgc": "binary.ascertainment",
     "low_rank_basis": "bases.low_rank",
     "pedigree": "relatedness.pedigrees",
@@ -118,7 +118,7 @@ _HOME = {
     "scan": "genome.association",
     "scan_to_file": "genome.association",
     "significance_threshold": "genome.thresholds",
-    "simulate_cohort": "inputs.simulate",
+    "simulate_cohort": "relatedness.simulate",
     "sparse_grm": "relatedness.sparse",
     "stepwise": "genome.selection",
     "unrelated": "relatedness.kinship",

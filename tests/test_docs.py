@@ -1,5 +1,6 @@
 """What the documentation promises is there."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -117,6 +118,31 @@ def test_every_module_is_in_the_architecture():
         cells = re.findall(r"^\| (.*?) \|", section, re.MULTILINE)
         listed = {name for cell in cells for name in re.findall(r"`([a-z]\w+)`", cell)}
         assert listed == {path.stem for path in paths}, packages
+
+
+def imported(path):
+    """Packages, and modules of the top, that a module imports when it is imported itself."""
+    waiting = list(ast.parse(path.read_text()).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef) or ast.unparse(node).startswith("if TYPE_CHECKING"):
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bayeslmm."):
+            yield node.module.split(".")[1]
+        waiting += ast.iter_child_nodes(node)
+
+
+def test_packages_import_those_before_them():
+    text = (DOCS / "architecture.md").read_text()
+    (listed,) = re.findall(r"^    (errors, .*\n.*cli)$", text, re.MULTILINE)
+    order = re.findall(r"\w+", listed)
+    source = ROOT / "bayeslmm"
+    modules = {path: path.relative_to(source).parts[0] for path in source.rglob("[a-z]*.py")}
+    assert {Path(name).stem for name in modules.values()} == set(order)
+    for path, name in modules.items():
+        floor = order.index(Path(name).stem)
+        later = {other for other in imported(path) if order.index(other) > floor}
+        assert not later, f"{path.relative_to(ROOT)} imports {later}"
 
 
 def test_named_source_files_are_there():

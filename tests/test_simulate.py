@@ -9,7 +9,7 @@ import pytest
 from plink import bed_bytes
 
 import bayeslmm as bl
-from bayeslmm.inputs import simulate
+from bayeslmm.relatedness import simulate
 
 
 def test_relatives_share_what_the_pedigree_says():

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
+from bayeslmm.bases import structure
+from bayeslmm.bases.structure import block_lanczos, shrinkage
 from bayeslmm.inputs.formulas import design_from_formula
-from bayeslmm.relatedness import structure
-from bayeslmm.relatedness.structure import block_lanczos, shrinkage
 
 
 @pytest.fixture(scope="module")

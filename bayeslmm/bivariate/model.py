@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     import pymc as pm
     import xarray as xr
 
+    from bayeslmm.bases.structure import PCA
     from bayeslmm.bivariate.genetic_correlation import RgReport
-    from bayeslmm.relatedness.structure import PCA
 
 METHODS = ("auto", "importance", "metropolis")
 # Effective draws wanted by default if each evaluation takes a Cholesky factor.
@@ -254,7 +254,7 @@ class BivariateLMM:
         table = phenotype_table(self.formulas[0], data, id, known, labelled=self._kernel.labelled)
         longest = max(self.formulas, key=pcs_asked)
         if pcs_asked(longest):
-            from bayeslmm.relatedness.structure import components, join_components
+            from bayeslmm.bases.structure import components, join_components
 
             table = join_components(
                 longest, table, components(self._kernel, pcs, pcs_asked(longest))

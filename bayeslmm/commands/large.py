@@ -7,8 +7,8 @@ from typing import Any
 
 from bayeslmm.commands.shared import genotype_files, selected
 from bayeslmm.inputs.genotypes import read_genotypes
-from bayeslmm.inputs.simulate import simulate_cohort
 from bayeslmm.relatedness import sparse as sparse_relatedness
+from bayeslmm.relatedness.simulate import simulate_cohort
 from bayeslmm.runs.files import existing
 from bayeslmm.runs.progress import blas_threads
 from bayeslmm.runs.results import Clock, result_files, write_provenance, write_table

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bayeslmm.bases.structure import pca as make_pca
 from bayeslmm.commands.shared import genotype_files, selected
 from bayeslmm.errors import InputError
 from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
@@ -14,7 +15,6 @@ from bayeslmm.inputs.phenotypes import read_phenotypes, relabel
 from bayeslmm.relatedness.kinship import relatives as find_relatives
 from bayeslmm.relatedness.quality import prune as prune_variants
 from bayeslmm.relatedness.quality import sample_qc, variant_qc
-from bayeslmm.relatedness.structure import pca as make_pca
 from bayeslmm.runs.progress import blas_threads
 from bayeslmm.runs.results import PROVENANCE, Clock, result_folder, write_provenance, write_table
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.bases.structure import components
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genome.association import lambda_gc, scan
 from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
 from bayeslmm.model.lmm import LMM
 from bayeslmm.relatedness.scales import standardizing_factor
-from bayeslmm.relatedness.structure import components
 from bayeslmm.runs.progress import log, map_ahead, track
 
 _MIN_MAF = 0.05

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from arviz_stats.utils import ELPDData
 
+    from bayeslmm.bases.structure import PCA
     from bayeslmm.genome.finemapping import FineMap
     from bayeslmm.genome.scan_files import ScanFile
     from bayeslmm.model.comparison import Groups
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from bayeslmm.model.intervals import Nodes
     from bayeslmm.model.residuals import ResidualCheck
     from bayeslmm.partition.model import PartitionedLMM
-    from bayeslmm.relatedness.structure import PCA
 
 type Kernel = Relatedness | HasGRM | Basis | pd.DataFrame | np.ndarray
 
@@ -171,7 +171,7 @@ class LMM:
         if isinstance(formula, str):
             self.formula = formula
             if pcs_asked(formula):
-                from bayeslmm.relatedness.structure import components
+                from bayeslmm.bases.structure import components
 
                 pcs = components(self._kernel, pcs, pcs_asked(formula))
             self._pcs = pcs
@@ -882,7 +882,7 @@ class LMM:
             if "beta" in tree["posterior"]:
                 genotypes = predict.kernel_genotypes(self).select(samples=cross.ids)
         if pcs_asked(self.formula) and not isinstance(data, np.ndarray):
-            from bayeslmm.relatedness.structure import new_components
+            from bayeslmm.bases.structure import new_components
 
             data = new_components(self._pcs, pcs_asked(self.formula), data, cross.ids, genotypes)
         C = self.new_covariates(data, cross.ids)
@@ -1032,7 +1032,7 @@ def _design(
 ) -> Design:
     data = phenotype_table(formula, data, id, kernel_ids, labelled=labelled)
     if pcs_asked(formula):
-        from bayeslmm.relatedness.structure import join_components
+        from bayeslmm.bases.structure import join_components
 
         assert pcs is not None
         data = join_components(formula, data, pcs)

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     import pymc as pm
     import xarray as xr
 
+    from bayeslmm.bases.structure import PCA
     from bayeslmm.partition.shares import Method
-    from bayeslmm.relatedness.structure import PCA
 
 RESIDUAL = "residual"
 # Share of a kernel's deviation from the identity that the others explain: a warning, an error.

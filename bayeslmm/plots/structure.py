@@ -24,9 +24,9 @@ from bayeslmm.plots.drawing import (
 )
 
 if TYPE_CHECKING:
+    from bayeslmm.bases.structure import PCA
     from bayeslmm.genome.confounding import Inflation
     from bayeslmm.relatedness.kinship import Relatives
-    from bayeslmm.relatedness.structure import PCA
 
 _MOST_GROUPS = 7
 

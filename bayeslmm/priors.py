@@ -323,13 +323,12 @@ def as_share_prior(prior: Any, kernels: Sequence[str]) -> SharePrior:
     if isinstance(prior, Dirichlet):
         each = _concentrations(prior.concentration, kernels)
         alpha = np.append(each, prior.residual)
-        numbers = ", ".join(f"{a:g}" for a in alpha)
-        return SharePrior(partial(_log_dirichlet, alpha), f"Dirichlet({numbers})", alpha, each)
+        named = f"Dirichlet({_in_short(alpha)})"
+        return SharePrior(partial(_log_dirichlet, alpha), named, alpha, each)
     if isinstance(prior, HeritabilitySplit):
         each = _concentrations(prior.concentration, kernels)
         total = prior.total
-        numbers = ", ".join(f"{a:g}" for a in each)
-        name = f"sum {total!r}, split Dirichlet({numbers})"
+        name = f"sum {total!r}, split Dirichlet({_in_short(each)})"
         alone = K == 1 and total.parameters is not None
         concentration = np.array(total.parameters) if alone else None
         return SharePrior(partial(_log_split, total, each), name, concentration, each)
@@ -341,6 +340,13 @@ def as_share_prior(prior: Any, kernels: Sequence[str]) -> SharePrior:
         f"prior={prior!r} is no prior of shares. Use 'uniform', bl.priors.Dirichlet(...), "
         "bl.priors.HeritabilitySplit(...), or a function of shares."
     )
+
+
+def _in_short(numbers: np.ndarray) -> str:
+    """Numbers with commas between them, many equal ones in short: "1, ..., 1 (20)"."""
+    if len(numbers) > 5 and (numbers == numbers[0]).all():
+        return f"{numbers[0]:g}, ..., {numbers[0]:g} ({len(numbers)})"
+    return ", ".join(f"{a:g}" for a in numbers)
 
 
 def _concentrations(given: float | Mapping[str, float], kernels: Sequence[str]) -> np.ndarray:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import bayeslmm as bl
 from bayeslmm import cli
 from bayeslmm.commands import demo as demo_command
+from bayeslmm.commands import genome as genome_commands
 from bayeslmm.commands import kernels as kernel_commands
 from bayeslmm.commands.data import Data
 from bayeslmm.model import lmm
@@ -819,3 +820,17 @@ def test_tables_are_reproducible_bytes(tmp_path):
 
 def test_trait_names_are_safe_as_file_names():
     assert trait_names(["log(a/b) ~ 1", "../x ~ 1", "~ 1"]) == ["log_a_b", "x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("factor", "options", "said"),
+    [
+        (1.8, {"kernel": True, "loco": True}, "in families compare with --background all"),
+        (1.8, {"kernel": True}, "the QQ plot tells more"),
+        (1.8, {"kernel": False}, "leave out --no-kernel"),
+        (0.8, {"kernel": True}, "on the safe side"),
+        (1.0, {"kernel": True, "loco": True}, "as it should be"),
+    ],
+)
+def test_what_a_lambda_may_mean(factor, options, said):
+    assert said in genome_commands._inflation(factor, **options)

@@ -44,7 +44,7 @@ def options(prefix, out, *more):
 def test_partition_by_chromosome_and_household(cohort, tmp_path):
     out = tmp_path / "parts"
     text = ok(*options(cohort, out, "--household", "home", "--draws", 400, "--seed", 1))
-    assert "# y: y ~ 1, 120 samples" in text
+    assert "## Parts of the variance of y: y ~ 1, 120 samples" in text
     assert "effective draws" in text
     table = pd.read_csv(out / "components.tsv", sep="\t").set_index("component")
     assert list(table.index) == ["1", "2", "3", "household", "residual"]

@@ -142,3 +142,6 @@ def test_mixtures_of_chi_squared():
     # Perfectly aligned with one at 0, there is less to gain.
     near = np.array([[1.0, 0.95, 0], [0.95, 1.0, 0], [0, 0, 1]])
     assert cp.mixture_p_value(2.7, near, [0], [1]) < 0.9 * half
+    # However small: independent components are half a chi-squared each.
+    tiny = 0.5 * stats.chi2.sf(90, 1)
+    assert cp.mixture_p_value(90.0, np.eye(3), [0], [1]) == pytest.approx(tiny, rel=0.2)

@@ -11,6 +11,7 @@ from bayeslmm.bivariate.model import BivariateLMM
 from bayeslmm.commands.data import Data
 from bayeslmm.commands.data import run as open_run
 from bayeslmm.commands.shared import (
+    left_out,
     paragraph,
     parse_prior,
     write_draws,
@@ -66,7 +67,7 @@ def rg(
         plots.save(run.folder / "joint.png", plots.two_traits, report)
         run.clock("tables and plots")
         dropped = model.samples.reason[~model.samples.kept].value_counts()
-        account = "".join(f", {count:,} left out ({reason})" for reason, count in dropped.items())
+        account = left_out(dropped)
         lines = [line for text in str(report).split("\n") for line in _wrapped(text)]
         lines += paragraph(f"Priors: {report.tree.attrs['priors']}. {report.n:,} samples{account}.")
         summary = run.finish(

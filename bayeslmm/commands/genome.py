@@ -368,7 +368,9 @@ def scan_lines(
     if len(loci):
         lines.append("  (effects of loci that a scan has chosen are on average overestimated)")
     factor = lambda_gc(p)
-    lines += paragraph(f"lambda_GC = {factor:.2f}{_inflation(factor, model.basis is not None)}.")
+    left_out = hits.attrs.get("background", "all") == "loco"
+    why = _inflation(factor, model.basis is not None, loco=left_out)
+    lines += paragraph(f"lambda_GC = {factor:.2f}{why}.")
     return lines
 
 
@@ -392,9 +394,14 @@ def _two_terms(name: str, lead: pd.Series, hits: pd.DataFrame, second: str) -> l
     return lines
 
 
-def _inflation(factor: float, kernel: bool) -> str:
+def _inflation(factor: float, kernel: bool, *, loco: bool = False) -> str:
     if factor > 1.1 and not kernel:
         return ": above 1; if samples are related, leave out --no-kernel"
+    if factor > 1.1 and loco:
+        return (
+            ": above 1, from many small effects, or because relatives share the chromosomes that "
+            "were left out; in families compare with --background all"
+        )
     if factor > 1.1:
         return ": above 1, from many small effects or from structure; the QQ plot tells more"
     if factor < 0.95 and kernel:

@@ -11,6 +11,7 @@ import pandas as pd
 from bayeslmm.commands.data import Data
 from bayeslmm.commands.data import run as open_run
 from bayeslmm.commands.shared import (
+    left_out,
     paragraph,
     parse_prior,
     percent,
@@ -132,7 +133,7 @@ def heritability_lines(models: dict[str, LMM]) -> list[str]:
         lines += paragraph(text)
         se = f"no standard error ({fit.boundary})" if fit.boundary else f"SE {fit.h2_se:.3f}"
         account = model.samples.reason[~model.samples.kept].value_counts()
-        dropped = "".join(f", {count:,} left out ({reason})" for reason, count in account.items())
+        dropped = left_out(account)
         lines += paragraph(
             f"REML says {fit.h2:.3f}, {se}. Prior: {model.h2_prior!r}. {fit.n:,} samples{dropped}.",
             "  ",

@@ -12,7 +12,7 @@ import pandas as pd
 from bayeslmm import kernels, priors
 from bayeslmm.commands.data import Data
 from bayeslmm.commands.data import run as open_run
-from bayeslmm.commands.shared import aligned, write_draws
+from bayeslmm.commands.shared import aligned, paragraph, write_draws
 from bayeslmm.errors import InputError, listing
 from bayeslmm.generative.sampling import SamplingWarning
 from bayeslmm.inputs.genotypes import Genotypes
@@ -242,8 +242,8 @@ def _lines(
         f", Pareto k {attrs['pareto_k']:.2f}" if "pareto_k" in attrs else ""
     )
     return [
-        f"# {name}: {model.formula}, {len(model.y):,} samples",
+        f"## Parts of the variance of {name}: {model.formula}, {len(model.y):,} samples",
         *aligned(rows),
         f"  h2 of the genetic parts together: {h2.mean():.3f} ({low:.3f} to {high:.3f}).",
-        f"  Shares ~ {attrs['share_prior']}; posterior by {quality}.",
+        *paragraph(f"Shares ~ {attrs['share_prior']}; posterior by {quality}.", "  "),
     ]

@@ -148,6 +148,25 @@ def missing_codes(na: str | None) -> tuple[str, ...]:
     return MISSING_CODES if na is None else ("", *(code.strip() for code in na.split(",")))
 
 
+def left_out(reasons: pd.Series) -> str:
+    """How many samples were left out (counts by reason), as the end of a sentence.
+
+    Examples
+    --------
+    >>> left_out(pd.Series({"phenotype missing": 1530}))
+    ', 1,530 left out (phenotype missing)'
+    >>> left_out(pd.Series({"cd8: phenotype missing": 20, "phenotype missing": 3}))
+    ', 23 left out (20 cd8: phenotype missing; 3 phenotype missing)'
+    >>> left_out(pd.Series(dtype=int))
+    ''
+    """
+    if reasons.empty:
+        return ""
+    each = [f"{count:,} {reason}" for reason, count in reasons.items()]
+    told = "; ".join(each) if len(each) > 1 else str(reasons.index[0])
+    return f", {reasons.sum():,} left out ({told})"
+
+
 def require_pyarrow() -> None:
     """An error that says what to install, where Parquet cannot be written."""
     try:

@@ -485,7 +485,9 @@ def mixture_p_value(
     = 0 (Self & Liang 1987). With one tested component, the others inside, this is 0 and
     chi-squared (1 df) with probability 1/2 each. With several tested and the others inside, the
     weights of the mixture are those of the number of positive components, simulated. If untested
-    ones lie at 0 too, the ratio itself is simulated, which ends at 1 / draws.
+    ones lie at 0 too, the ratio itself is simulated, by its direction: cones have no scale, so the
+    ratio is that of a direction times the squared length of the noise, which is chi-squared and
+    integrated exactly, however small p is.
 
     Parameters
     ----------
@@ -525,5 +527,7 @@ def mixture_p_value(
         weights = counts / draws
         return float(sum(w * chi2.sf(lrt, j) for j, w in enumerate(weights) if j))
     T = len(tested)
-    ratios = [nnls(R[:, T:], e)[1] ** 2 - nnls(R, e)[1] ** 2 for e in noise]
-    return float((1 + np.count_nonzero(np.array(ratios) >= lrt)) / (1 + draws))
+    ratios = np.array([nnls(R[:, T:], e)[1] ** 2 - nnls(R, e)[1] ** 2 for e in noise])
+    of_directions = ratios / (noise * noise).sum(axis=1)
+    above = of_directions[of_directions > 0]
+    return float(chi2.sf(lrt / above, len(cone)).sum() / draws)

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from dense import centred, contrasts
+from scipy import stats
+from scipy.integrate import quad
 from scipy.special import logsumexp
 
 import bayeslmm as bl
@@ -116,7 +118,7 @@ def test_one_effect_equals_enumeration_with_dense_matrices(cohort):
     Z = model.basis.rotate((cohort.x - cohort.x.mean(axis=0)) / cohort.x.std(axis=0))
     terms = snp_terms(model.rotated, Z, np.array([h2]))
     k = cohort.x.shape[1]
-    prior = EffectsPrior(np.full(k, np.log(0.7 / k)), np.log(0.3), np.array(PHI) ** 2, 1)
+    prior = EffectsPrior(np.full(k, 1 / k), np.array(PHI) ** 2, 1, 0.7)
     fit = fit_effects(terms.M[0], terms.r[0], terms.null.Q[0], model.rotated.df, prior)
     (effect,) = fit.effects
     np.testing.assert_allclose(effect.alpha, np.exp(there[0] - total), rtol=1e-9, atol=1e-12)
@@ -181,28 +183,33 @@ def test_bayes_factors_are_ratios_of_normal_densities_for_known_variance():
 # -- several effects -------------------------------------------------------------------------
 
 
-def pairs(M, r, Q, df, prior):
-    """Two effects enumerated: every pair of (width, SNP) or none; PIPs and log evidence."""
-    states = [None, *itertools.product(range(len(prior.W)), range(len(r)))]
-    log_p = np.empty((len(states), len(states)))
-    pip = np.zeros(len(r))
-    for s, t in np.ndindex(log_p.shape):
-        there = [state for state in (states[s], states[t]) if state is not None]
-        log_p[s, t] = sum(
-            prior.log_none if state is None else prior.log_weights[state[1]] - np.log(len(prior.W))
-            for state in (states[s], states[t])
-        )
+def of_share(L, expected, m):
+    """P(m named ones of L effects are there, the others not), their share integrated out."""
+    share = stats.beta(1, L / expected - 1)
+    return quad(lambda q: share.pdf(q) * q**m * (1 - q) ** (L - m), 0, 1)[0]
+
+
+def assignments(k, F, L):
+    """All of L effects, each of (width, SNP) or None for absent."""
+    return itertools.product([None, *itertools.product(range(F), range(k))], repeat=L)
+
+
+def all_effects(M, r, Q, df, prior, number):
+    """L effects enumerated; PIPs and log evidence. number (L + 1,): P(m named ones are there)."""
+    log_p, inside = [], []
+    for every in assignments(len(r), len(prior.W), prior.max_effects):
+        there = [state for state in every if state is not None]
+        at, W = [j for _, j in there], prior.W[[f for f, _ in there]]
+        value = np.log(number[len(there)])
         if there:
-            at = [j for _, j in there]
-            A = M[np.ix_(at, at)] + np.diag([1 / prior.W[f] for f, _ in there])
-            log_p[s, t] -= 0.5 * np.linalg.slogdet(A)[1]
-            log_p[s, t] -= 0.5 * sum(np.log(prior.W[f]) for f, _ in there)
-            log_p[s, t] -= 0.5 * df * np.log1p(-r[at] @ np.linalg.solve(A, r[at]) / Q)
+            value += np.log(prior.places[at] / len(prior.W)).sum()
+            A = M[np.ix_(at, at)] + np.diag(1 / W)
+            value -= 0.5 * np.linalg.slogdet(A)[1] + 0.5 * np.log(W).sum()
+            value -= 0.5 * df * np.log1p(-r[at] @ np.linalg.solve(A, r[at]) / Q)
+        log_p.append(value)
+        inside.append(np.isin(np.arange(len(r)), at))
     total = logsumexp(log_p)
-    for s, t in np.ndindex(log_p.shape):
-        for j in {state[1] for state in (states[s], states[t]) if state is not None}:
-            pip[j] += np.exp(log_p[s, t] - total)
-    return pip, total
+    return np.exp(log_p - total) @ np.array(inside), total
 
 
 @pytest.mark.algebra
@@ -215,9 +222,10 @@ def test_two_effects_against_all_pairs(seed):
     Z = (x - x.mean(axis=0)) / x.std(axis=0)
     y = 0.35 * Z[:, 0] - 0.4 * Z[:, 4] + rng.normal(size=n)
     y -= y.mean()
-    prior = EffectsPrior(np.full(k, np.log(0.3 / k)), np.log(0.7), np.array([0.04, 0.16]), 2)
+    prior = EffectsPrior(np.full(k, 1 / k), np.array([0.04, 0.16]), 2, 0.6)
     M, r, Q = Z.T @ Z, Z.T @ y, float(y @ y)
-    exact, evidence = pairs(M, r, Q, n - 1, prior)
+    fixed = [0.7**2, 0.7 * 0.3, 0.3**2]
+    exact, evidence = all_effects(M, r, Q, n - 1, prior, fixed)
     fit = fit_effects(M, r, Q, n - 1, prior)
     assert fit.converged
     # The two effects may change places: a mode the approximation does not have, worth log 2.
@@ -241,19 +249,25 @@ def test_what_effects_leave_is_what_a_dense_covariance_leaves():
 
 
 @pytest.mark.algebra
-def test_gibbs_samples_all_pairs():
-    """Two effects and two nodes of h2: against enumeration, within Monte Carlo error."""
+@pytest.mark.parametrize(
+    ("L", "expected", "k"), [(1, 0.6, 6), (2, 0.6, 6), (2, 1.7, 6), (3, 0.9, 4), (2, 2, 6)]
+)
+def test_gibbs_samples_all_effects(L, expected, k):
+    """Up to three effects and two nodes of h2: against enumeration, within Monte Carlo error."""
     rng = np.random.default_rng(5)
-    n, k = 150, 6
+    n = 150
     x = haplotypes(n, k, rng)
     Z = (x - x.mean(axis=0)) / x.std(axis=0)
     y = 0.3 * Z[:, 0] + 0.25 * Z[:, 2] + rng.normal(size=n)
     y -= y.mean()
-    prior = EffectsPrior(np.full(k, np.log(0.3 / k)), np.log(0.7), np.array([0.04, 0.16]), 2)
+    places = np.linspace(1, 2, k) / np.linspace(1, 2, k).sum()
+    prior = EffectsPrior(places, np.array([0.04, 0.16]), L, expected)
+    number = np.eye(L + 1)[L] if expected == L else [of_share(L, expected, m) for m in range(L + 1)]
     # Another metric, as at another h2.
     D = np.exp(0.5 * rng.normal(size=n))
     nodes = [(Z.T * d @ Z, Z.T * d @ y, float(y * d @ y)) for d in (np.ones(n), D)]
-    exact = [pairs(*node, n - 1, prior) for node in nodes]
+    with np.errstate(divide="ignore"):
+        exact = [all_effects(*node, n - 1, prior, number) for node in nodes]
     log_w = np.array([0.0, exact[0][1] - exact[1][1] + 0.3])
     share = np.exp(0.3) / (1 + np.exp(0.3))
     pip = (1 - share) * exact[0][0] + share * exact[1][0]
@@ -267,6 +281,7 @@ def test_gibbs_samples_all_pairs():
     assert (np.abs(pips.mean(axis=0) - pip) < 5 * error + 1e-3).all()
     for chain in chains:
         assert chain.node.mean() == pytest.approx(share, abs=0.07)
+        assert (expected < L) == (chain.snp < 0).any()
         drawn = np.array([(chain.snp == j).any(axis=1).mean() for j in range(k)])
         np.testing.assert_allclose(drawn, chain.pip, atol=0.05)
 
@@ -279,7 +294,7 @@ def test_the_bound_rises():
     Z = (x - x.mean(axis=0)) / x.std(axis=0)
     y = 0.4 * Z[:, 3] + 0.3 * Z[:, 25] + rng.normal(size=300)
     y -= y.mean()
-    prior = EffectsPrior(np.full(30, np.log(0.1 / 30)), np.log(0.9), np.array(PHI) ** 2, 5)
+    prior = EffectsPrior(np.full(30, 1 / 30), np.array(PHI) ** 2, 5, 0.5)
     M, r, Q = Z.T @ Z, Z.T @ y, float(y @ y)
     bounds, effects = [], ()
     for _ in range(12):
@@ -289,6 +304,84 @@ def test_the_bound_rises():
     assert (np.diff(bounds[1:]) > -1e-9).all()
     whole = fit_effects(M, r, Q, 299, prior)
     assert whole.log_bound == pytest.approx(bounds[-1], abs=1e-4)
+
+
+@pytest.mark.algebra
+@pytest.mark.parametrize("expected", [0.1, 1, 5, 7.5, 9.99])
+def test_the_number_of_effects_is_beta_binomial(expected):
+    prior = EffectsPrior(np.ones(1), np.ones(1), 10, expected)
+    law = stats.betabinom(10, 1, 10 / expected - 1)
+    np.testing.assert_allclose(prior.number(), law.pmf(np.arange(11)), rtol=1e-9, atol=1e-15)
+    assert prior.number() @ np.arange(11) == pytest.approx(expected)
+
+
+@pytest.mark.algebra
+def test_the_number_of_many_effects_is_geometric():
+    """Mean 2, as the number that is allowed grows; uniform where half of it is expected."""
+    prior = EffectsPrior(np.ones(1), np.ones(1), 100_000, 2)
+    law = stats.geom(1 / 3, loc=-1)
+    np.testing.assert_allclose(prior.number()[:20], law.pmf(np.arange(20)), rtol=5e-3)
+    uniform = EffectsPrior(np.ones(1), np.ones(1), 10, 5).number()
+    np.testing.assert_allclose(uniform, 1 / 11)
+    certain = EffectsPrior(np.ones(1), np.ones(1), 3, 3)
+    np.testing.assert_array_equal(certain.number(), [0, 0, 0, 1])
+
+
+@pytest.mark.algebra
+@pytest.mark.parametrize(("L", "expected"), [(1, 0.5), (2, 0.5), (4, 1.0), (4, 3.0)])
+def test_subsets_have_the_probability_of_the_effects_that_make_them(L, expected):
+    places = np.array([0.5, 0.3, 0.2])
+    number = [of_share(L, expected, m) for m in range(L + 1)]
+    total = np.zeros(8)
+    for every in assignments(3, 1, L):
+        at = [state[1] for state in every if state is not None]
+        subset = sum(1 << j for j in set(at))
+        total[subset] += number[len(at)] * np.prod(places[at])
+    prior = EffectsPrior(places, np.ones(1), L, expected)
+    np.testing.assert_allclose(np.exp(prior.log_subsets()), total, rtol=1e-9)
+    assert total.sum() == pytest.approx(1)
+
+
+@pytest.mark.algebra
+def test_exact_integrates_the_share_of_effects(cohort):
+    """Without kernel: subsets of five SNPs, their share on a grid, evidence of dense matrices."""
+    x, L, expected = cohort.x[:, :5], 6, 1.5
+    model = cohort.model(kernel=False)
+    Z = (x - x.mean(axis=0)) / x.std(axis=0)
+    N = contrasts(model.C.to_numpy())
+    z, df = N.T @ model.y, len(N.T)
+    q, w = np.polynomial.legendre.leggauss(40)
+    q, w = (q + 1) / 2, w / 2 * stats.beta(1, L / expected - 1).pdf((q + 1) / 2)
+    weights = np.array([1, 2, 0, 1, 4]) / 8
+
+    def only(at):  # P(no effect elsewhere), at each share
+        return (1 - q * (1 - weights[at].sum())) ** L
+
+    log_p, inside = [], []
+    for g in itertools.product([False, True], repeat=5):
+        at = np.flatnonzero(g)
+        smaller = [
+            (-1) ** (len(at) - len(part)) * only(np.array(part, dtype=int))
+            for size in range(len(at) + 1)
+            for part in itertools.combinations(at, size)
+        ]
+        p = max(w @ np.sum(smaller, axis=0), 1e-300) if not g[2] else 1e-300
+        for phi in PHI:
+            V = N.T @ (np.eye(len(Z)) + phi**2 * Z[:, at] @ Z[:, at].T) @ N
+            log_p.append(np.log(p) - 0.5 * np.linalg.slogdet(V)[1])
+            log_p[-1] -= 0.5 * df * np.log(z @ np.linalg.solve(V, z))
+            inside.append(g)
+    pip = np.exp(log_p - logsumexp(log_p)) @ np.array(inside)
+    found = bl.finemap(
+        model,
+        cohort.genotypes,
+        snps=[f"rs{j}" for j in range(5)],
+        method="exact",
+        max_effects=L,
+        expected_effects=expected,
+        prior_weights=8 * weights,
+    )
+    np.testing.assert_allclose(found.variants["pip"], pip, rtol=1e-7, atol=1e-12)
 
 
 @pytest.mark.algebra
@@ -356,12 +449,12 @@ def test_without_effects_nothing_is_found():
 @pytest.mark.parametrize("kernel", [True, False])
 @pytest.mark.parametrize("method", ["gibbs", "susie"])
 def test_superfluous_effects_vanish(two, kernel, method):
-    """Twice as many effects allowed, the same number expected: nothing is spread out."""
+    """Three times as many effects allowed, the same number expected: nothing is spread out."""
     model = two.model(kernel=kernel)
     options = {"genotypes": two.genotypes, "region": "7", "method": method, "seed": 1}
-    options |= {"sweeps": 600}
-    some = model.finemap(max_effects=5, **options).variants["pip"]
-    many = model.finemap(max_effects=20, **options).variants["pip"]
+    options |= {"sweeps": 2000}
+    some = model.finemap(max_effects=10, **options).variants["pip"]
+    many = model.finemap(max_effects=30, **options).variants["pip"]
     np.testing.assert_allclose(some, many, atol=0.03)
 
 
@@ -451,6 +544,7 @@ def test_complete_ld_shares_the_effect(cohort):
 def test_a_snp_that_is_a_covariate_keeps_its_prior(cohort):
     table = cohort.table.assign(age=3 * cohort.x[:, 4] - 1)
     model = bl.LMM("y ~ age", table, cohort.kernel)
+    pip = {}
     for method in ("gibbs", "susie", "exact"):
         found = model.finemap(region="7:1020-1060", method=method, seed=1, sweeps=200)
         row = found.variants.iloc[2]
@@ -458,8 +552,10 @@ def test_a_snp_that_is_a_covariate_keeps_its_prior(cohort):
         assert row["log10_bf"] == pytest.approx(0, abs=1e-8)
         assert np.isfinite(found.variants[["pip", "beta", "sd"]]).all().all()
         assert row["beta"] == pytest.approx(0, abs=1e-6)
-        prior = 1 - (1 - 0.1 / 5) ** 10
-        assert row["pip"] == pytest.approx(prior, abs=0.03)
+        pip[method] = row["pip"]
+    assert pip["susie"] == pytest.approx(1 - (1 - 0.1 / 5) ** 10, abs=0.03)
+    # Where the number of effects is learned, that of those found counts.
+    assert pip["gibbs"] == pytest.approx(pip["exact"], abs=0.04)
 
 
 def test_more_snps_than_samples():
@@ -582,7 +678,7 @@ def test_labels(cohort):
         ({"region": "7", "prior_weights": pd.Series({"rs1": 1})}, "lack 9 of 10 SNPs: 'rs0'"),
         (
             {"snps": "rs1", "method": "exact", "max_effects": 1},
-            "prior inclusion probabilities between 0 and 1",
+            "expected_effects=1 of max_effects=1 leaves none without",
         ),
     ],
 )
@@ -609,7 +705,7 @@ def test_genotypes_that_do_not_fit(cohort):
 
 def test_an_effect_is_the_weighted_ridge_estimate():
     """Means given the SNP are b / (a + 1/W); E of the square includes s2's uncertainty."""
-    prior = EffectsPrior(np.log([0.5, 0.3]), np.log(0.2), np.array([0.25]), 1)
+    prior = EffectsPrior(np.array([0.625, 0.375]), np.array([0.25]), 1, 0.8)
     effect = single_effect(np.array([10.0, 0.0]), np.array([4.0, 0.0]), 30.0, 22, prior)
     np.testing.assert_allclose(effect.mu, [[4 / 14, 0]])
     s2 = (30 - 16 / 14) / 20

@@ -192,7 +192,8 @@ def finemap(
     ] = "gibbs",
     max_effects: Annotated[int, typer.Option(min=1, help="Largest number of effects.")] = 10,
     expected_effects: Annotated[
-        float, typer.Option(help="Effects that are expected before the data are seen.")
+        float,
+        typer.Option(help="Mean of the prior of the number of effects, which is learned."),
     ] = 1.0,
     coverage: Annotated[float, typer.Option(help="Probability of a credible set.")] = 0.95,
     seed: Seed = None,

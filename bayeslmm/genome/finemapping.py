@@ -311,14 +311,15 @@ def finemap(
         Instead of a region, or within it.
     method : {"gibbs", "susie", "exact"}
         ``"gibbs"`` (default): a sum of single effects, sampled; calibrated, seconds for a few
-        hundred SNPs. ``"susie"``: the same model by variational inference, several times
+        hundred SNPs. ``"susie"``: the same sum by variational inference, several times
         faster, too certain of SNPs where effects are in LD with each other (figures in
         docs/fine-mapping.md). ``"exact"``: all subsets of up to 15 SNPs enumerated.
     max_effects : int
         Largest number of effects, L.
     expected_effects : float
-        Prior mean of the number of effects in the region, between 0 and L; each of the L is
-        there with probability expected_effects / L. At L itself none can be absent.
+        Prior mean E of the number of effects in the region, above 0 and at most L, at which none
+        can be absent. Each of the L is there with the same probability, which is learned,
+        Beta(1, L/E - 1) before the data; ``"susie"`` holds it at its mean, E/L.
     phi : sequence of float
         Prior standard deviations of an effect, in total sd per sd of the genotype, averaged
         over with equal weights.
@@ -362,6 +363,8 @@ def finemap(
     calibration for fine-mapping with small sample sizes. bioRxiv.
     Servin B, Stephens M (2007). Imputation-based analysis of association studies. PLoS
     Genet 3:e114. doi:10.1371/journal.pgen.0030114
+    Scott JG, Berger JO (2010). Bayes and empirical-Bayes multiplicity adjustment in the
+    variable-selection problem. Ann Stat 38:2587. doi:10.1214/10-AOS792
 
     Examples
     --------
@@ -388,14 +391,7 @@ def finemap(
         raise InputError(f"{len(model.y):,} samples are too few: at least 3 more than covariates.")
     chosen, variants, monomorphic = polymorphic_snps(model, genotypes, region=region, snps=snps)
     weights = _weights(prior_weights, variants, monomorphic)
-    share = expected_effects / max_effects
-    with np.errstate(divide="ignore"):
-        prior = EffectsPrior(
-            np.log(share * weights),
-            float(np.log(1 - share)),
-            np.array(widths) ** 2,
-            max_effects,
-        )
+    prior = EffectsPrior(weights, np.array(widths) ** 2, max_effects, expected_effects)
     statistics = _Region(model, chosen, prior)
     attrs = provenance() | {
         "formula": model.formula,
@@ -608,14 +604,15 @@ def _exact(
             f"method='exact' enumerates all subsets of up to {LARGEST_K} SNPs, but the region has "
             f"{len(snps.ids):,}. Use method='susie'."
         )
-    prior_pip = prior.pip()
-    if (prior_pip >= 1).any() or (prior_pip <= 0).any():
+    if prior.expected_effects == prior.max_effects:
         raise InputError(
-            "method='exact' needs prior inclusion probabilities between 0 and 1: fewer "
-            "expected_effects, and no prior weight of 0."
+            "method='exact' compares models with and without effects, but expected_effects="
+            f"{prior.expected_effects:g} of max_effects={prior.max_effects} leaves none without. "
+            "Expect fewer."
         )
+    log_prior = prior.log_subsets()
     posterior = SpikeSlabPosterior(
-        statistics.model, snps, SpikeSlab(phi=widths), inclusion=prior_pip
+        statistics.model, snps, SpikeSlab(phi=widths), log_subsets=log_prior
     )
     beta, sd = posterior.moments()
     probabilities = posterior.model_probabilities()
@@ -625,14 +622,18 @@ def _exact(
         """Mean log BF of an effect among SNPs `at` given those elsewhere, over the models."""
         there = posterior.members[:, at].any(axis=1)
         elsewhere = np.arange(len(there)) & ~int((1 << at).sum())
-        absent, present = (
-            np.bincount(elsewhere, probabilities * at_hand, minlength=len(there))
-            for at_hand in (~there, there)
-        )
+
+        def split(p: np.ndarray) -> list[np.ndarray]:
+            """Probability without and with an effect among `at`, by what is elsewhere."""
+            cells = (~there, there)
+            return [np.bincount(elsewhere, p * cell, minlength=len(p)) for cell in cells]
+
+        absent, present = split(probabilities)
+        prior_absent, prior_present = split(np.exp(log_prior))
         matter = (present > 1e-12) & (absent > 0)
-        log_odds = np.log(present[matter]) - np.log(absent[matter])
-        log_prior_odds = np.log(np.expm1(-np.log1p(-prior_pip[at]).sum()))
-        return float(np.average(log_odds, weights=present[matter]) - log_prior_odds)
+        log_bf = np.log(present[matter]) - np.log(absent[matter])
+        log_bf -= np.log(prior_present[matter]) - np.log(prior_absent[matter])
+        return float(np.average(log_bf, weights=present[matter]))
 
     return _Result(
         posterior.inclusion_probabilities(),

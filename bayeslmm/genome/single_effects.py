@@ -3,12 +3,16 @@ r"""Sums of single effects at one h2, and over nodes of it: Gibbs sampling and S
 The effects of a region's k standardised SNPs are a sum of at most L single effects (SuSiE:
 Wang, Sarkar, Carbonetto & Stephens 2020), each of one SNP, or of none,
 
-    y = C b + sum_l Z beta_l + u + e,   beta_l = 0 with probability 1 - E/L,
+    y = C b + sum_l Z beta_l + u + e,   beta_l = 0 with probability 1 - q,
                                         else one SNP j, with probability w_j, has an effect
                                         beta_lj | s2 ~ N(0, phi^2 s2),  phi from a grid,
 
-E the expected number of effects. Given h2 everything is in the metric of P, the
-covariate-adjusted weight of `bayeslmm.numerics.likelihood`: M = Z'PZ, r = Z'Py, Q = y'Py.
+    q ~ Beta(1, L/E - 1),
+
+E the expected number of effects. That number is beta-binomial (Scott & Berger 2010); for large L it
+is geometric, of all distributions on 0, 1, 2, ... with mean E that of the largest entropy. Given h2
+everything is in the metric of P, the covariate-adjusted weight of `bayeslmm.numerics.likelihood`:
+M = Z'PZ, r = Z'Py, Q = y'Py.
 
 **One effect** is exact. With W = phi^2, a = M_jj, b = Z_j'Py and s2 integrated out under 1/s2,
 its Bayes factor is the normal-inverse-gamma one (Servin & Stephens 2007; Denault et al. 2025),
@@ -22,10 +26,12 @@ regression in which a, b and Q are what S leaves,
     a_j - M_jS A^-1 M_Sj,   r_j - M_jS A^-1 r_S,   Q - r_S' A^-1 r_S,   A = M_SS + diag(1/W_S),
 
 so that its SNP and width, or its absence, are drawn from their joint conditional distribution; h2
-is drawn among nodes. PIPs average these conditional probabilities, not draws.
+is drawn among nodes. With q integrated out, the prior probability that it is there, when m of the
+other L - 1 are, is (1 + m) / (L/E + L - 1). PIPs average these conditional probabilities, not
+draws.
 
 **Several effects by SuSiE** are variational: fast, but effects in long-range LD with each other are
-taken for independent. The approximation is
+taken for independent. Here q is fixed at its mean, E/L. The approximation is
 
     q = q(s2 | gamma) prod_l q(gamma_l) N(beta_l | gamma_l: mu_l, s2 / (a + 1/W)),
 
@@ -51,11 +57,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 TOLERANCE = 1e-6
 MAX_SWEEPS = 1000
+# Conditional distributions that the sampler keeps: it comes back to the same few states.
+_REMEMBERED = 256
 
 
 @dataclass(frozen=True)
@@ -64,25 +73,66 @@ class EffectsPrior:
 
     Attributes
     ----------
-    log_weights : ndarray, shape (k,)
-        log P(an effect is there and is SNP j's).
-    log_none : float
-        log P(an effect is not there).
+    places : ndarray, shape (k,)
+        Probability that an effect is SNP j's, if it is there.
     W : ndarray, shape (F,)
         Variances of an effect over s2, equally probable.
     max_effects : int
         L.
+    expected_effects : float
+        E, the mean of the number of effects: each is there with probability q ~ Beta(1, L/E - 1).
     """
 
-    log_weights: np.ndarray
-    log_none: float
+    places: np.ndarray
     W: np.ndarray
     max_effects: int
+    expected_effects: float
 
-    def pip(self) -> np.ndarray:
-        """Prior probability that SNP j has at least one of the effects, shape (k,)."""
+    @cached_property
+    def log_weights(self) -> np.ndarray:
+        """log P(an effect is there and is SNP j's), shape (k,)."""
         with np.errstate(divide="ignore"):
-            return -np.expm1(self.max_effects * np.log1p(-np.exp(self.log_weights)))
+            return np.log(self.expected_effects / self.max_effects * self.places)
+
+    @cached_property
+    def log_none(self) -> float:
+        """log P(an effect is not there)."""
+        with np.errstate(divide="ignore"):
+            return float(np.log1p(-self.expected_effects / self.max_effects))
+
+    def there(self) -> np.ndarray:
+        """P(an effect is there | m of the other L - 1 are) for m = 0 to L - 1, shape (L,)."""
+        L, E = self.max_effects, self.expected_effects
+        return np.ones(L) if E == L else np.arange(1, L + 1) / (L / E + L - 1)
+
+    def number(self) -> np.ndarray:
+        """P(m effects are there) for m = 0 to L, shape (L + 1,)."""
+        L, there = self.max_effects, self.there()
+        if self.expected_effects == L:
+            return np.eye(L + 1)[L]
+        # P(m + 1) / P(m): of L - m absent ones any appears, of m + 1 present ones any vanishes.
+        odds = there / (1 - there) * (L - np.arange(L)) / np.arange(1, L + 1)
+        p = np.cumprod(np.append(1.0, odds))
+        return p / p.sum()
+
+    def log_subsets(self) -> np.ndarray:
+        """log P(the SNPs with an effect are those of subset g), shape (2^k,).
+
+        Subset g holds SNP j if bit j of g is set. Several effects may be of one SNP.
+        """
+        p = np.zeros(2 ** len(self.places))
+        p[0] = 1.0  # given no effect; then one more effect is of a SNP that is in or is not
+        number = self.number()
+        total = number[0] * p
+        for m in range(1, self.max_effects + 1):
+            more = np.zeros_like(p)
+            for j, w in enumerate(self.places):
+                with_j = more.reshape(-1, 2, 2**j)[:, 1]
+                with_j += w * p.reshape(-1, 2, 2**j).sum(axis=1)
+            p = more
+            total += number[m] * p
+        with np.errstate(divide="ignore"):
+            return np.log(total)
 
 
 @dataclass(frozen=True)
@@ -268,7 +318,7 @@ class Chain:
     pip : ndarray, shape (k,)
         P(SNP j has at least one of the effects), averaged over conditional probabilities.
     snp, width : ndarray, shape (T, L)
-        SNP of each effect, -1 where it is absent, and its row in W.
+        SNPs of the effects that are there, then -1, and their rows in W.
     node : ndarray, shape (T,)
         Node of h2.
     weights : ndarray, shape (G,)
@@ -321,51 +371,59 @@ def sample_effects(
     G, k = r.shape
     L, W = prior.max_effects, prior.W
     diagonal = np.diagonal(M, axis1=1, axis2=2)
-    log_prior = prior.log_weights - np.log(len(W))
-    snp = np.full(L, -1) if start is None else start.copy()
-    width = np.full(L, len(W) // 2)
+    with np.errstate(divide="ignore"):
+        log_places = np.log(prior.places) - np.log(len(W))
+        log_there, log_none = np.log(prior.there()), np.log1p(-prior.there())
+
+    @lru_cache(_REMEMBERED)
+    def conditional(g: int, others: tuple[int, ...]) -> tuple[np.ndarray, float, np.ndarray]:
+        """Distribution of an effect given the others: cumulated, its total, and PIPs."""
+        wide, S = np.divmod(np.array(others, dtype=np.int64), k)
+        a, b, Q_left = left_by(M[g], diagonal[g], r[g], Q[g], S, 1 / W[wide])
+        log_joint = log_bayes_factors(a, b, Q_left, df, W) + log_places + log_there[len(S)]
+        top = max(float(log_joint.max()), float(log_none[len(S)]))
+        p = np.exp(log_joint - top)
+        cumulative = np.cumsum(p)
+        total = float(cumulative[-1] + np.exp(log_none[len(S)] - top))
+        pip = p.sum(axis=0) / total
+        pip[S] = 1
+        return cumulative, total, pip
+
+    # An effect is its width's row times k plus its SNP, or -1 where it is absent.
+    begin = np.full(L, -1) if start is None else start
+    state = [int(j) + len(W) // 2 * k if j >= 0 else -1 for j in begin]
     g = int(np.argmax(log_weights))
     pip, first, second, weights = np.zeros(k), np.zeros(k), np.zeros(k), np.zeros(G)
-    kept_snp, kept_width = np.empty((sweeps, L), dtype=np.int64), np.empty((sweeps, L), np.int64)
+    kept_snp, kept_width = np.full((sweeps, L), -1), np.full((sweeps, L), -1)
     kept_node = np.empty(sweeps, dtype=np.int64)
     for t in range(-warmup, sweeps):
         for i in range(L):
-            others = snp >= 0
-            others[i] = False
-            S = snp[others]
-            a, b, Q_left = left_by(M[g], diagonal[g], r[g], Q[g], S, 1 / W[width[others]])
-            log_joint = log_bayes_factors(a, b, Q_left, df, W) + log_prior
-            top = max(float(log_joint.max()), prior.log_none)
-            p = np.exp(log_joint - top)
-            none = np.exp(prior.log_none - top)
-            cumulative = np.cumsum(p)
-            total = cumulative[-1] + none
+            others = tuple(sorted(at for j, at in enumerate(state) if j != i and at >= 0))
+            cumulative, total, probabilities = conditional(g, others)
             at = int(np.searchsorted(cumulative, rng.random() * total, side="right"))
-            width[i], snp[i] = divmod(at, k) if at < p.size else (0, -1)
+            state[i] = at if at < cumulative.size else -1
             if t >= 0:
-                alpha = p.sum(axis=0) / total
-                alpha[S] = 1
-                pip += alpha
-        S = snp[snp >= 0]
-        ridge = 1 / W[width[snp >= 0]]
-        A = M[:, S[:, None], S] + np.diag(ridge)
-        rS = r[:, S]
-        mean = np.linalg.solve(A, rS[..., None])[..., 0]
+                pip += probabilities
+        width, S = np.divmod([at for at in state if at >= 0] or np.empty(0, np.int64), k)
+        A = M[:, S[:, None], S]
+        A[:, range(len(S)), range(len(S))] += 1 / W[width]
+        inverse, rS = np.linalg.inv(A), r[:, S]
+        mean = (inverse @ rS[..., None])[..., 0]
         rest = np.maximum(1 - (mean * rS).sum(axis=1) / Q, 1e-15)
         log_p = log_weights - 0.5 * np.linalg.slogdet(A)[1] - 0.5 * df * np.log(rest)
         p = np.cumsum(np.exp(log_p - log_p.max()))
         g = min(int(np.searchsorted(p, rng.random() * p[-1], side="right")), G - 1)
         if t >= 0:
-            kept_snp[t], kept_width[t], kept_node[t] = snp, width, g
+            kept_snp[t, : len(S)], kept_width[t, : len(S)], kept_node[t] = S, width, g
             weights += np.diff(p, prepend=0) / p[-1]
             # Two effects of one SNP add up.
-            own = np.zeros((k, len(S)))
-            own[S, np.arange(len(S))] = 1
-            own = own[np.unique(S)]
-            sums = own @ mean[g]
-            spread = own @ np.linalg.inv(A[g]) @ own.T
-            first[np.unique(S)] += sums
-            second[np.unique(S)] += sums**2 + np.diagonal(spread) * Q[g] * rest[g] / (df - 2)
+            own, which = np.unique(S, return_inverse=True)
+            adds = np.zeros((len(own), len(S)))
+            adds[which, range(len(S))] = 1
+            sums = adds @ mean[g]
+            spread = np.diagonal(adds @ inverse[g] @ adds.T)
+            first[own] += sums
+            second[own] += sums**2 + spread * Q[g] * rest[g] / (df - 2)
     return Chain(
         pip / (sweeps * L),
         kept_snp,
@@ -384,7 +442,9 @@ def left_by(
     if not len(S):
         return a, r, float(Q)
     rows = M[S]
-    inverse = np.linalg.inv(rows[:, S] + np.diag(ridge))
+    A = rows[:, S]
+    A[range(len(S)), range(len(S))] += ridge
+    inverse = np.linalg.inv(A)
     solved = inverse @ rows
-    a = np.maximum(a - np.einsum("sk,sk->k", rows, solved), 0)
+    a = np.maximum(a - (rows * solved).sum(axis=0), 0)
     return a, r - r[S] @ solved, float(Q - r[S] @ inverse @ r[S])

@@ -131,8 +131,9 @@ class SpikeSlabPosterior:
         At most 15.
     prior : SpikeSlab
         Inclusion probability and widths of the slab.
-    inclusion : ndarray, shape (k,), optional
-        Inclusion probability of each SNP, instead of the prior's.
+    log_subsets : ndarray, shape (2^k,), optional
+        Log prior probability of each subset, instead of the prior's inclusion probability of
+        each SNP by itself.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class SpikeSlabPosterior:
         snps: SelectedSnps,
         prior: SpikeSlab,
         *,
-        inclusion: np.ndarray | None = None,
+        log_subsets: np.ndarray | None = None,
     ) -> None:
         k = len(snps.ids)
         if not 1 <= k <= LARGEST_K:
@@ -153,9 +154,11 @@ class SpikeSlabPosterior:
         self.data = model.rotated
         standardized = snps.x / snps.sd
         self.Z = standardized if model.basis is None else model.basis.rotate(standardized)
-        p = np.full(k, prior.inclusion) if inclusion is None else inclusion
         self.members = (np.arange(2**k)[:, None] >> np.arange(k) & 1).astype(bool)
-        self.log_inclusion = np.where(self.members, np.log(p), np.log1p(-p)).sum(axis=1)
+        if log_subsets is None:
+            p = prior.inclusion
+            log_subsets = np.where(self.members, np.log(p), np.log1p(-p)).sum(axis=1)
+        self.log_subsets = log_subsets
         self._nodes: dict[float, _Node] = {}
         self._lowest = -np.inf
         at_0 = float(self._log_posterior(np.zeros(1), prune=False)[0])
@@ -186,7 +189,7 @@ class SpikeSlabPosterior:
         log_prior = self.model.h2_prior.log_density(h2) if prune else np.zeros(1)
         out = base + log_prior - 0.5 * self.data.df * np.log1p(-share)
         if prune:
-            lower = float((base + log_prior).max()) + self.log_inclusion[0]
+            lower = float((base + log_prior).max()) + self.log_subsets[0]
             self._lowest = max(self._lowest, lower)
         for i in np.flatnonzero(out > self._lowest - _NEGLIGIBLE):
             h = float(h2[i])
@@ -201,7 +204,7 @@ class SpikeSlabPosterior:
             logdet, explained = enumerate_models(terms.M[i], terms.r[i], phi)
             share = np.minimum(explained / terms.null.Q[i], 1 - 1e-15)
             rows.append(-0.5 * logdet - 0.5 * self.data.df * np.log1p(-share))
-        return _Node(base[i] + np.array(rows) + self.log_inclusion - np.log(len(self.prior.phi)))
+        return _Node(base[i] + np.array(rows) + self.log_subsets - np.log(len(self.prior.phi)))
 
     def _weighted_nodes(self) -> tuple[np.ndarray, np.ndarray]:
         """Values of h2 and their posterior probabilities, the point mass at 0 included."""
@@ -214,7 +217,7 @@ class SpikeSlabPosterior:
     def model_probabilities(self) -> np.ndarray:
         """Posterior probability of each subset, shape (2^k,)."""
         h2, weights = self._weighted_nodes()
-        total = np.zeros(len(self.log_inclusion))
+        total = np.zeros(len(self.log_subsets))
         for h, weight in zip(h2, weights, strict=True):
             if weight > _WEIGHTLESS:
                 values = self._nodes[float(h)].log_models
@@ -277,7 +280,7 @@ class SpikeSlabPosterior:
             terms = snp_terms(data, self.Z, h2[i : i + 1])
             CWZ = self._covariate_products(float(h2[i]))
             for pick in np.unique(picks):
-                width, subset = divmod(int(pick), len(self.log_inclusion))
+                width, subset = divmod(int(pick), len(self.log_subsets))
                 rows = here[picks == pick]
                 members = np.flatnonzero([subset >> j & 1 for j in range(k)])
                 A = terms.M[0][np.ix_(members, members)]

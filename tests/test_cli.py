@@ -69,16 +69,16 @@ def grm(mice):
 
 
 def test_codes_for_missing_of_the_command_line(pheno, grm, tmp_path):
-    """--na takes the place of the default codes; results remember it for their report."""
+    """--na is added to the default codes; results remember it for their report."""
     table = pd.read_csv(pheno, sep="\t").fillna(-999)
     table.to_csv(tmp_path / "odd.tsv", sep="\t", index=False)
     common = ["--grm", grm, "--formula", "cd8 ~ sex", "--draws", 0]
     ok("h2", "--pheno", pheno, *common, "--out", tmp_path / "a")
-    ok("h2", "--pheno", tmp_path / "odd.tsv", "--na", "NA,-999", *common, "--out", tmp_path / "b")
+    ok("h2", "--pheno", tmp_path / "odd.tsv", "--na", "none,-999", *common, "--out", tmp_path / "b")
     one, two = (pd.read_csv(tmp_path / name / "h2.tsv", sep="\t") for name in "ab")
     pd.testing.assert_frame_equal(one, two)
     about = json.loads((tmp_path / "b" / "provenance.json").read_text())
-    assert about["parameters"]["na"] == "NA,-999"
+    assert about["parameters"]["na"] == "none,-999"
 
 
 def names(folder):

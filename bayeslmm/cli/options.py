@@ -67,8 +67,8 @@ Na = Annotated[
     str | None,
     typer.Option(
         "--na",
-        help="What means missing in the table, with commas between, in place of NA, NaN, N/A, . "
-        "and -9. An empty field always does.",
+        help="What means missing in the table besides an empty field, NA, NaN, N/A, . and -9; "
+        "with commas between several.",
     ),
 ]
 Grm = Annotated[

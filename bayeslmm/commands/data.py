@@ -57,8 +57,7 @@ class Data:
     missing : str
         What a sample without a covariate is: an error, or dropped.
     na : str or None
-        What means missing in the table of phenotypes, with commas; by default as for
-        `read_phenotypes`.
+        What else means missing in the table of phenotypes, with commas.
     """
 
     genotypes: str | None

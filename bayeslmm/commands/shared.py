@@ -138,14 +138,14 @@ def kernel_files(grm: str | None, basis: Path | None) -> list[str]:
 
 
 def missing_codes(na: str | None) -> tuple[str, ...]:
-    """What --na names as missing; without it what `read_phenotypes` takes by default.
+    """What means missing: what `read_phenotypes` takes by default, and what --na names.
 
     Examples
     --------
-    >>> missing_codes("NA, -999")
-    ('', 'NA', '-999')
+    >>> missing_codes("none, -999")
+    ('', 'NA', 'NaN', 'nan', 'N/A', '.', '-9', 'none', '-999')
     """
-    return MISSING_CODES if na is None else ("", *(code.strip() for code in na.split(",")))
+    return MISSING_CODES if na is None else (*MISSING_CODES, *map(str.strip, na.split(",")))
 
 
 def left_out(reasons: pd.Series) -> str:

@@ -46,13 +46,13 @@ def check_against_dense(y, C, K, X, found, tolerance=2e-6):
 def counted(monkeypatch):
     """Counts the variants that are searched over the whole range."""
     count = {"reml": 0, "ml": 0}
-    search = Scanner._search_widely
+    search = Scanner.search_widely
 
     def counting(self, kind, x, limit):
         count[kind] += len(x)
         return search(self, kind, x, limit)
 
-    monkeypatch.setattr(Scanner, "_search_widely", counting)
+    monkeypatch.setattr(Scanner, "search_widely", counting)
     return count
 
 
@@ -94,7 +94,7 @@ def test_wide_search_agrees_with_the_window():
     block = genotypes.centered_block(0, 20, dtype=np.float64)
     inside = scanner.test(block, scanner.rotate(block.x))
     x = scanner.basis.rotate_rows(block.x)
-    _, log_ratio, a, b, Q = scanner._search_widely("reml", x, np.full(20, np.log(1e5)))
+    _, log_ratio, a, b, Q = scanner.search_widely("reml", x, np.full(20, np.log(1e5)))
     middle = np.abs(np.log(inside["l_remle"] * scanner.data.kappa) - scanner.center) < 1.4
     assert middle.sum() > 10
     np.testing.assert_allclose(

@@ -226,7 +226,7 @@ def test_further_nodes_serve_a_strong_variant(monkeypatch, without_decomposition
     y = y + 0.6 * x[7] / x[7].std()
     model = bl.LMM(y, kernel=bl.grm(genotypes, dtype="float64"))
     made = []
-    further = backgrounds.CholeskyScanner._search_widely
+    further = backgrounds.CholeskyScanner.search_widely
 
     def counting(self, kind, x, limit):
         made.append(len(x))
@@ -235,7 +235,7 @@ def test_further_nodes_serve_a_strong_variant(monkeypatch, without_decomposition
     def refuse(self):
         raise AssertionError("decomposed")
 
-    monkeypatch.setattr(backgrounds.CholeskyScanner, "_search_widely", counting)
+    monkeypatch.setattr(backgrounds.CholeskyScanner, "search_widely", counting)
     monkeypatch.setattr(backgrounds.CholeskyScanner, "eigen", property(refuse))
     options = {"tests": ("wald",), "background": "loco", "dtype": "float64"}
     found = model.scan(genotypes, **options)

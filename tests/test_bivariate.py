@@ -64,10 +64,10 @@ def dense_loglik(pair, theta):
     K = (basis.vectors * basis.values) @ basis.vectors.T / basis.kappa
     A, B = biv.covariances(theta)
     V = np.kron(square(A), K) + np.kron(square(B), np.eye(basis.n))
-    here = np.concatenate([pair.ids.isin(table.C.index) for table in pair._tables])
+    here = np.concatenate([pair.ids.isin(table.C.index) for table in pair.regressions])
     V = V[np.ix_(here, here)]
-    y = np.concatenate([table.y for table in pair._tables])
-    C = linalg.block_diag(*(table.C.to_numpy() for table in pair._tables))
+    y = np.concatenate([table.y for table in pair.regressions])
+    C = linalg.block_diag(*(table.C.to_numpy() for table in pair.regressions))
     N = linalg.qr(C)[0][:, C.shape[1] :]
     z = N.T @ y
     s2 = z @ np.linalg.solve(N.T @ V @ N, z) / len(z)
@@ -531,7 +531,7 @@ def test_the_eigenbasis_form_is_the_bivariate_normal_density():
     K = (pair.basis.vectors * pair.basis.values) @ pair.basis.vectors.T / pair.basis.kappa
     V = np.kron(square(A), K) + np.kron(square(B), np.eye(30))
     mean = []
-    for t, table in enumerate(pair._tables):
+    for t, table in enumerate(pair.regressions):
         C = table.C.to_numpy() - [0, table.C.iloc[:, 1].mean()]
         scale = np.array([1, table.C.iloc[:, 1].std(ddof=0)])
         effects = b[f"b_y{t + 1}_std"] * table.y.std() / scale
@@ -557,7 +557,9 @@ def test_the_explicit_form_takes_missing_phenotypes():
     e = 1.2**2 * 0.4, 0.7**2 * 0.7
     R = np.array([[e[0], 0.5 * np.sqrt(e[0] * e[1])], [0.5 * np.sqrt(e[0] * e[1]), e[1]]])
     expected = 0.0
-    offsets = [t.y.mean() + s * t.y.std() for t, s in zip(pair._tables, (0.1, 0.3), strict=True)]
+    offsets = [
+        t.y.mean() + s * t.y.std() for t, s in zip(pair.regressions, (0.1, 0.3), strict=True)
+    ]
     for i, row in enumerate(Y):
         here = np.isfinite(row)
         mean = (offsets + u[i])[here]

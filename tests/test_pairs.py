@@ -63,13 +63,13 @@ def deviations(X):
 def counted(monkeypatch):
     """Counts the variants that are searched over the whole range."""
     count = [0]
-    search = PairScanner._search_widely
+    search = PairScanner.search_widely
 
     def counting(self, terms):
         count[0] += len(terms.x)
         return search(self, terms)
 
-    monkeypatch.setattr(PairScanner, "_search_widely", counting)
+    monkeypatch.setattr(PairScanner, "search_widely", counting)
     return count
 
 
@@ -282,13 +282,13 @@ def test_bayes_factors_equal_brute_force(what, spike):
 def integrated(monkeypatch):
     """Counts the variants that are integrated adaptively."""
     count = [0]
-    again = PairScanner._integrate_again
+    again = PairScanner.integrate_again
 
     def counting(self, *arguments):
         count[0] += 1
         return again(self, *arguments)
 
-    monkeypatch.setattr(PairScanner, "_integrate_again", counting)
+    monkeypatch.setattr(PairScanner, "integrate_again", counting)
     return count
 
 

@@ -37,7 +37,7 @@ def test_shares(model):
     assert points[:3] == pytest.approx(tree["posterior"].h2_k.mean(("chain", "draw")).to_numpy())
     assert sum(points) == pytest.approx(1)
     with pytest.raises(bl.InputError, match="no shares of several kernels"):
-        bl.plots.shares(lmm._aligned.posterior(40, seed=1))
+        bl.plots.shares(lmm.aligned.posterior(40, seed=1))
 
 
 def test_enrichment(model):

@@ -275,7 +275,7 @@ class BivariateLMM:
         table = relabel(table, known)
         table = table.set_axis(table.index.astype(str), axis=0)
         # Each trait as a model without kernel: formula, covariates and checks are its own.
-        self._tables = tuple(
+        self.regressions = tuple(
             LMM(formula, table.loc[self.ids[self.ids.isin(design.ids)]], None, missing=missing)
             for formula, design in zip(written_out, designs, strict=True)
         )
@@ -287,7 +287,7 @@ class BivariateLMM:
         """Trait and covariate of each effect, trait by trait."""
         return [
             (trait, name)
-            for trait, table in zip(self.traits, self._tables, strict=True)
+            for trait, table in zip(self.traits, self.regressions, strict=True)
             for name in table.C.columns
         ]
 
@@ -296,7 +296,7 @@ class BivariateLMM:
         """Phenotypes, shape (n, 2), NaN where missing."""
         columns = {
             trait: pd.Series(table.y, table.C.index).reindex(self.ids)
-            for trait, table in zip(self.traits, self._tables, strict=True)
+            for trait, table in zip(self.traits, self.regressions, strict=True)
         }
         return pd.DataFrame(columns, index=self.ids)
 
@@ -307,7 +307,7 @@ class BivariateLMM:
 
     def each(self) -> tuple[LMM, LMM]:
         """Each trait alone, with the same kernel, of those analysed who have it."""
-        one, two = self._tables
+        one, two = self.regressions
         return one.with_kernel(self._kernel), two.with_kernel(self._kernel)
 
     @property
@@ -318,13 +318,13 @@ class BivariateLMM:
     @cached_property
     def basis(self) -> Basis:
         """The eigenbasis of the individuals; centred if covariates of both span the constant."""
-        has_intercept = all(table.has_intercept for table in self._tables)
+        has_intercept = all(table.has_intercept for table in self.regressions)
         return kernel_basis(self._kernel, self.ids, has_intercept=has_intercept)
 
     @cached_property
     def data(self) -> PairData:
         """Both traits on the eigenbasis."""
-        one, two = self._tables
+        one, two = self.regressions
         rows = self.ids.get_indexer(one.C.index), self.ids.get_indexer(two.C.index)
         return pair_data(self.basis, (one.y, two.y), (one.C.to_numpy(), two.C.to_numpy()), rows)
 
@@ -606,7 +606,7 @@ class BivariateLMM:
 
     def _all_covariates(self) -> np.ndarray:
         """Covariates of both traits side by side, (n, p), NaN where a trait is missing."""
-        return np.column_stack([table.C.reindex(self.ids) for table in self._tables])
+        return np.column_stack([table.C.reindex(self.ids) for table in self.regressions])
 
     def named(self, found: PairDraws) -> dict[str, np.ndarray]:
         """Draws by name, first axis the draws."""

@@ -19,7 +19,8 @@ from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.inputs.phenotypes import relabel
 from bayeslmm.model.lmm import Kernel
 from bayeslmm.model.tables import interval
-from bayeslmm.partition.model import RESIDUAL, IdentifiabilityWarning, PartitionedLMM
+from bayeslmm.partition.components import RESIDUAL
+from bayeslmm.partition.model import IdentifiabilityWarning, PartitionedLMM
 from bayeslmm.relatedness.variant_sets import ld_bins, maf_bins, partition_grms
 from bayeslmm.runs.files import table_of
 from bayeslmm.runs.results import (

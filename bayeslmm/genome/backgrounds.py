@@ -394,10 +394,10 @@ class CholeskyScanner(Scanner):
                     self._eigen = Scanner(self.model, *self._kind)
         return self._eigen
 
-    def _search_widely(self, kind: str, x: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    def search_widely(self, kind: str, x: np.ndarray, limit: np.ndarray) -> np.ndarray:
         """Between further nodes, and in the eigenbasis for those whose optimum is beyond."""
         if self.half_width >= HALF_WIDTH:
-            return self.eigen._search_widely(kind, self.eigen.rotate(x), limit)
+            return self.eigen.search_widely(kind, self.eigen.rotate(x), limit)
         middle, weights = self.wide_panels()[0]
         a, b = weights.statistics(x)
         top = np.clip((limit - middle) / HALF_WIDTH, -1, 1)
@@ -408,7 +408,7 @@ class CholeskyScanner(Scanner):
         beyond = np.flatnonzero((t <= -1) | (t >= 1))
         if len(beyond):
             rotated = self.eigen.rotate(x[beyond])
-            found[:, beyond] = self.eigen._search_widely(kind, rotated, limit[beyond])
+            found[:, beyond] = self.eigen.search_widely(kind, rotated, limit[beyond])
         return found
 
     def wide_panels(self) -> list[tuple[float, Weights]]:
@@ -423,12 +423,13 @@ class CholeskyScanner(Scanner):
                     self._wide = [(middle, weights)]
         return self._wide
 
-    def _integrate_again(
+    def integrate_again(
         self, null: bayes_factors.NullPosterior, x: np.ndarray, width: np.ndarray
     ) -> dict[str, float]:
+        """In the eigenbasis, with that basis' own null model."""
         assert self.eigen.bayes is not None
         rotated = self.eigen.rotate(x[None])[0]
-        return self.eigen._integrate_again(self.eigen.bayes, rotated, width)
+        return self.eigen.integrate_again(self.eigen.bayes, rotated, width)
 
 
 def scanner_of(

@@ -195,7 +195,7 @@ def _methods(model: LMM, pcs: int, *, loco: bool) -> dict[str, tuple[LMM, Any]]:
     methods: dict[str, tuple[LMM, Any]] = {"regression": (model.without_kernel(), "all")}
     with_pcs = model
     if pcs:
-        found = components(model._kernel, None, pcs)
+        found = components(model.kernel, None, pcs)
         scores = found if isinstance(found, pd.DataFrame) else found.scores
         with_pcs = model.with_covariates(scores)
         methods[f"regression + {pcs} PCs"] = (with_pcs.without_kernel(), "all")

@@ -240,11 +240,12 @@ class FamilyScanner(Scanner):
         block = recode(genotypes.centered_block(*span, dtype=self.dtype), coding)
         return block.without_dosages(), SampleMajor(block.x.T, None, False, len(block.x))
 
-    def _integrate_again(  # type: ignore[override]
+    def integrate_again(  # type: ignore[override]
         self, null: NullPosterior, x: SampleMajor, width: np.ndarray
     ) -> dict[str, float]:
+        """Of one variant, rotated for this alone."""
         assert self.basis is not None
         everyone = np.arange(self.data.n)
         dosage = np.empty((self.data.n, x.values.shape[1]))
         x.centered(everyone, dosage, x.room(len(dosage)))
-        return super()._integrate_again(null, self.basis.rotate(dosage[:, 0]), width)
+        return super().integrate_again(null, self.basis.rotate(dosage[:, 0]), width)

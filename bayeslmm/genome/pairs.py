@@ -418,7 +418,7 @@ class PairScanner:
         best = _interpolated(inside, one.weights.Q[window], t)
         log_ratio = one.center + one.half_width * t
         if len(again):
-            log_ratio[again], best[:, again] = self._search_widely(self._wide(terms, again))
+            log_ratio[again], best[:, again] = self.search_widely(self._wide(terms, again))
         out["l_remle"] = np.exp(log_ratio) / one.data.kappa
         self._estimates(out, _Swept(*best[:5]), best[5])
 
@@ -428,7 +428,7 @@ class PairScanner:
         x, z = terms.x[rows], terms.z[rows]
         return terms.of(rows, x, z) if eigen is self.one else _rotated(terms, rows, eigen)
 
-    def _search_widely(self, terms: Terms) -> tuple[np.ndarray, np.ndarray]:
+    def search_widely(self, terms: Terms) -> tuple[np.ndarray, np.ndarray]:
         """Log ratio of the optimum over the whole range, (v,), and what is there, (6, v)."""
         panels = self.one.eigen.wide_panels()
         half = (LOG_RANGE[1] - LOG_RANGE[0]) / len(panels) / 2
@@ -451,7 +451,7 @@ class PairScanner:
         one, null = self.one, self.one.bayes
         assert null is not None
         first: dict[str, np.ndarray] = {"testable": terms.estimable}
-        one._integrated(first, null, terms.x, pair.xx, pair.xy, block)
+        one.bayes_columns(first, null, terms.x, pair.xx, pair.xy, block)
         prior = np.nan_to_num(one.effect_prior.variances(block.eaf), nan=1.0) * one.data.n
         sums = (block.sum_sq, self.second.prior_scale(block.sum_sq, terms.sum_sq))
         width, width_2 = (
@@ -472,12 +472,12 @@ class PairScanner:
         for rows, log_bf, _, _, unsure in integrate(null, len(width), at):
             joint[rows], again[rows] = log_bf, unsure
         for j in np.flatnonzero(again & terms.estimable):
-            joint[j] = self._integrate_again(terms, np.array([j]), width[j], width_2[j], log_prior)
+            joint[j] = self.integrate_again(terms, np.array([j]), width[j], width_2[j], log_prior)
         out["log10_bf"] = first["log10_bf"]
         out["log10_bf_joint"] = joint / _LN10
         out["log10_bf_2"] = out["log10_bf_joint"] - first["log10_bf"]
 
-    def _integrate_again(
+    def integrate_again(
         self,
         terms: Terms,
         row: np.ndarray,

@@ -216,7 +216,7 @@ class Scanner:
             elif self.basis is None:
                 self._regression(out, a, b)
             if self.bayes is not None:
-                self._integrated(out, self.bayes, x, a, b, block)
+                self.bayes_columns(out, self.bayes, x, a, b, block)
         for name, values in out.items():
             if name != "testable":
                 values[~testable] = np.nan
@@ -251,7 +251,7 @@ class Scanner:
         out["log10_wald"] = log10_p_f(f, self.df)
         out["log10_lrt"] = log10_p_chi2(-n * np.log1p(-(b[:, i] ** 2) / a[:, i] / Q))
 
-    def _integrated(
+    def bayes_columns(
         self,
         out: dict[str, np.ndarray],
         null: bayes_factors.NullPosterior,
@@ -275,13 +275,14 @@ class Scanner:
             self.data.df,
         )
         for j in np.flatnonzero(again & testable):
-            for name, value in self._integrate_again(null, x[j], width[j]).items():
+            for name, value in self.integrate_again(null, x[j], width[j]).items():
                 found[name][j] = value
         out |= found
 
-    def _integrate_again(
+    def integrate_again(
         self, null: bayes_factors.NullPosterior, x: np.ndarray, width: np.ndarray
     ) -> dict[str, float]:
+        """Bayes factor and effect of a variant whose integral needs a quadrature of its own."""
         return bayes_factors.adaptive_columns(
             self.data,
             self.h2_prior,
@@ -315,7 +316,7 @@ class Scanner:
             null = np.full(len(x), self.null_ml_interpolated)
             if len(again):
                 null[again] = self.null_ml
-                wide = self._search_widely(kind, x[again], limit[again])
+                wide = self.search_widely(kind, x[again], limit[again])
                 best[again], log_ratio[again], a_best[again], b_best[again], Q[again] = wide
             if kind == "reml":
                 out["l_remle"] = np.exp(log_ratio) / self.data.kappa
@@ -376,7 +377,7 @@ class Scanner:
             self._wide = [(float(m), self._weights(m + half * chebyshev())) for m in centers]
         return self._wide
 
-    def _search_widely(self, kind: str, x: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    def search_widely(self, kind: str, x: np.ndarray, limit: np.ndarray) -> np.ndarray:
         """Optimum from the least ratio to `limit`: loglik, log ratio, a, b, Q; shape (5, v)."""
         half = (LOG_RANGE[1] - LOG_RANGE[0]) / len(self.wide_panels()) / 2
         found = np.full((5, len(x)), -np.inf)

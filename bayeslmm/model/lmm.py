@@ -263,7 +263,7 @@ class LMM:
         return contrast_eigenvalues(self.rotated)
 
     @cached_property
-    def _h2_nodes(self) -> Nodes:
+    def h2_nodes(self) -> Nodes:
         """Nodes of h2, with the critical values of tests once they are simulated."""
         from bayeslmm.model.intervals import Nodes
 
@@ -311,7 +311,7 @@ class LMM:
         table = table.to_frame() if isinstance(table, pd.Series) else table
         _ = self.basis  # made once, then shared
         other = copy(self)
-        for made in ("rotated", "contrast_eigenvalues", "_h2_nodes"):
+        for made in ("rotated", "contrast_eigenvalues", "h2_nodes"):
             other.__dict__.pop(made, None)
         other._design = self._design.with_covariates(table)
         names = [str(name) for name in table.columns]
@@ -323,7 +323,7 @@ class LMM:
     def with_kernel(self, kernel: Relatedness | Basis | None) -> LMM:
         """The same model with another kernel, which must hold its samples."""
         other = copy(self)
-        for made in ("rotated", "basis", "contrast_eigenvalues", "_h2_nodes"):
+        for made in ("rotated", "basis", "contrast_eigenvalues", "h2_nodes"):
             other.__dict__.pop(made, None)
         other._kernel = kernel
         return other
@@ -482,7 +482,7 @@ class LMM:
         from bayeslmm.model.intervals import h2_confidence_interval
 
         # The usual interval needs no n x n matrix, however many covariates there are.
-        nodes = None if method == "reml" else self._h2_nodes
+        nodes = None if method == "reml" else self.h2_nodes
         return h2_confidence_interval(self.rotated, level, method, nodes=nodes, seed=seed)
 
     def h2_report(self, *, level: float = 0.95) -> H2Report:
@@ -528,7 +528,7 @@ class LMM:
         from bayeslmm.model.designs import TRUE_H2, coverage
 
         table = coverage(
-            self._h2_nodes,
+            self.h2_nodes,
             self.h2_prior,
             true_h2=TRUE_H2 if true_h2 is None else true_h2,
             replicates=replicates,

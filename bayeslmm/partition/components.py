@@ -36,6 +36,8 @@ from bayeslmm.runs.memory import require_memory
 
 # What is left of the total variance for the residual at the least: M may be singular without it.
 SMALLEST_RESIDUAL = 1e-8
+# Name of the part that no kernel has.
+RESIDUAL = "residual"
 # Newton decrement, in units of the log-likelihood, below which AI-REML has converged.
 _CONVERGED = 1e-10
 _HALVINGS = 6

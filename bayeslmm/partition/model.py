@@ -27,7 +27,9 @@ from bayeslmm.inputs.formulas import pcs_asked
 from bayeslmm.model.lmm import LMM, Kernel
 from bayeslmm.model.trees import data_groups, in_chains
 from bayeslmm.partition.components import (
+    RESIDUAL,
     Components,
+    Matrices,
     Optimum,
     maximise,
     mixture_p_value,
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
     from bayeslmm.bases.structure import PCA
     from bayeslmm.partition.shares import Method
 
-RESIDUAL = "residual"
 # Share of a kernel's deviation from the identity that the others explain: a warning, an error.
 _NEARLY, _EXACTLY = 0.99, 1 - 1e-9
 # What an eigenvalue may lie below 0, over the largest.
@@ -212,31 +213,31 @@ class PartitionedLMM:
                 + "."
             )
         shared = first if len(common) == len(first.samples) else first.subset(common)
-        # One kernel's model: its formula, covariates and account of samples are ours.
-        self._aligned = LMM(formula, data, shared, id=id, missing=missing, pcs=pcs)
-        self.formula = self._aligned.formula
+        # The model of one kernel: its formula, covariates and account are those of this one.
+        self.aligned = LMM(formula, data, shared, id=id, missing=missing, pcs=pcs)
+        self.formula = self.aligned.formula
 
     # -- what it is ---------------------------------------------------------------------------
 
     @property
     def y(self) -> np.ndarray:
         """Phenotypes of the analysed samples, shape (n,)."""
-        return self._aligned.y
+        return self.aligned.y
 
     @property
     def C(self) -> pd.DataFrame:
         """Covariates of the analysed samples, shape (n, c)."""
-        return self._aligned.C
+        return self.aligned.C
 
     @property
     def ids(self) -> pd.Index:
         """Ids of the analysed samples, in the order of `y`."""
-        return self._aligned.ids
+        return self.aligned.ids
 
     @cached_property
     def samples(self) -> pd.DataFrame:
         """Every sample of the table and of the kernels: kept (bool) and reason (text)."""
-        account = self._aligned.samples.copy()
+        account = self.aligned.samples.copy()
         for name, K in self._grms.items():
             new = K.samples.difference(account.index)
             if len(new):
@@ -251,14 +252,16 @@ class PartitionedLMM:
         """The kernels as relatedness matrices, by name."""
         return dict(self._grms)
 
+    def matrices(self) -> Matrices:
+        """The kernels of the analysed samples, each made when it is asked for."""
+        return _OneByOne(list(self._grms.values()), self.ids)
+
     @cached_property
     def parts(self) -> Components:
         """Contrasts of phenotype and kernels, with all checks of the kernels made."""
-        ids, n = self.ids, len(self.y)
-        matrices = _OneByOne(list(self._grms.values()), ids)
-        center = self._aligned.has_intercept
-        parts = Components(self.y, self.C.to_numpy(), matrices, center=center)
-        with threads(n):
+        center = self.aligned.has_intercept
+        parts = Components(self.y, self.C.to_numpy(), self.matrices(), center=center)
+        with threads(len(self.y)):
             self._check_kernels(parts)
         return parts
 
@@ -288,7 +291,7 @@ class PartitionedLMM:
         parts = self.parts
         other = copy(self)
         other.__dict__.pop("_optimum", None)
-        other._aligned = self._aligned.without_kernel().with_phenotype(y)
+        other.aligned = self.aligned.without_kernel().with_phenotype(y)
         other.parts = parts.with_phenotype(other.y)
         return other
 
@@ -580,7 +583,7 @@ class PartitionedLMM:
         coords = {"kernel": list(self.kernels), "covariate": list(self.C.columns)}
         posterior = in_chains(values, dims, coords, attrs)
         return xr.DataTree.from_dict(
-            {"/": xr.Dataset(attrs=attrs), "posterior": posterior, **data_groups(self._aligned)}
+            {"/": xr.Dataset(attrs=attrs), "posterior": posterior, **data_groups(self.aligned)}
         )
 
     def enrichment(
@@ -619,70 +622,9 @@ class PartitionedLMM:
             Variables share, h2_k, h2, s2, s2_k, s2_e, b. By default shares ~ the model's Dirichlet
             prior, sd ~ HalfStudentT(4, sd(y)), b ~ Normal(0, 10 sd(y) / sd(C)).
         """
-        import pymc as pm
-        import pytensor.tensor as pt
+        from bayeslmm.partition.generative import pymc_model
 
-        from bayeslmm.generative.eigen import covariate_effects, model_data, prior_variable
-        from bayeslmm.model.snps import selected_snps
-
-        priors = priors or {}
-        names = ["share", "sd", "s2", "b"]
-        unknown = set(priors) - set(names)
-        if unknown or {"sd", "s2"} <= set(priors):
-            raise InputError(
-                f"Priors for {listing(sorted(priors))}: there are {listing(names)}, and only one "
-                "of sd and s2."
-            )
-        if "share" not in priors and self.prior.concentration is None:
-            raise InputError(
-                f"PyMC needs shares with a Dirichlet prior, but they have {self.prior}: pass "
-                "priors={'share': ...}."
-            )
-        plain = self._aligned.without_kernel()
-        data = model_data(plain, selected_snps(plain, None))
-        center, n = self._aligned.has_intercept, len(self.y)
-        matrices = _OneByOne(list(self._grms.values()), self.ids)
-        stacked = np.empty((len(self.kernels), n, n))
-        for k in range(len(matrices)):
-            matrix = matrices[k]
-            K = matrix - (matrix.mean(0) + matrix.mean(1)[:, None] - matrix.mean()) * center
-            stacked[k] = K / (np.trace(K) / n)
-        coords = {
-            "covariate": data.covariates,
-            "sample": data.samples,
-            "kernel": list(self.kernels),
-            "part": [*self.kernels, RESIDUAL],
-        }
-        with pm.Model(coords=coords) as model:
-            y = pm.Data("y_obs", data.y, dims="sample")
-            C = pm.Data("C", data.C, dims=("sample", "covariate"))
-            K = pm.Data("K", stacked)
-            kappa = pm.Data("kappa", self.kappa.to_numpy(), dims="kernel")
-
-            # Every kernel's share of the total variance.
-            share = prior_variable(
-                "share",
-                priors,
-                lambda name: pm.Dirichlet(name, self.prior.concentration, dims="part"),
-                dims="part",
-            )
-            if "s2" in priors:
-                s2 = prior_variable("s2", priors)
-            else:
-                sd = prior_variable(
-                    "sd", priors, lambda name: pm.HalfStudentT(name, nu=4, sigma=data.sd_y)
-                )
-                s2 = pm.Deterministic("s2", sd**2)
-            h2_k = pm.Deterministic("h2_k", share[:-1], dims="kernel")
-            pm.Deterministic("h2", pt.sum(h2_k * self.genetic.astype(float)))
-            pm.Deterministic("s2_k", s2 * h2_k / kappa, dims="kernel")
-            pm.Deterministic("s2_e", s2 * share[-1])
-
-            # y = C b + sum_k u_k + e with all u_k integrated out.
-            b = covariate_effects(data, priors, data.sd_y)
-            V = s2 * (pt.tensordot(h2_k, K, axes=1) + share[-1] * pt.eye(n))
-            pm.MvNormal("y", pt.dot(C, b), cov=V, observed=y, dims="sample")
-        return model
+        return pymc_model(self, priors or {})
 
     # -- for others to read -----------------------------------------------------------------
 

@@ -106,7 +106,7 @@ def sample_qc(genotypes: Genotypes | str | os.PathLike[str] | np.ndarray) -> pd.
     """
     genotypes = as_genotypes(genotypes)
     n = genotypes.n_samples
-    n_missing, het, seen, polymorphic_seen, polymorphic_het, expected = np.zeros((6, n))
+    n_missing, het, seen, polymorphic_het, expected = np.zeros((5, n))
     autosomal = genotypes.variants.id.isin(genotypes.autosomal().variants.id).to_numpy()
     spans = genotypes.block_ranges()
     blocks = map_ahead(lambda span: (span, genotypes.calls(*span)), spans)
@@ -121,7 +121,6 @@ def sample_qc(genotypes: Genotypes | str | os.PathLike[str] | np.ndarray) -> pd.
         varies = (share > 0).astype(np.float32)
         het += np.count_nonzero(is_het, axis=0)
         seen += np.count_nonzero(present, axis=0)
-        polymorphic_seen += varies @ present
         polymorphic_het += varies @ is_het
         expected += share @ present
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -834,3 +834,18 @@ def test_trait_names_are_safe_as_file_names():
 )
 def test_what_a_lambda_may_mean(factor, options, said):
     assert said in genome_commands._inflation(factor, **options)
+
+
+def test_every_command_reads_every_format_and_says_so():
+    from typer.main import get_command
+
+    told = {
+        name: param.help
+        for name, command in get_command(cli.app).commands.items()
+        for param in command.params
+        if param.human_readable_name == "BFILE"
+    }
+    assert len(told) > 10
+    assert all(text.startswith("Genotypes: .bed, .pgen, .bgen, .vcf") for text in told.values()), (
+        told
+    )

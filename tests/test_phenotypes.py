@@ -184,9 +184,7 @@ def test_nines_far_from_all_other_values_are_told_of(tmp_path, caplog, values, t
     if told is not None:
         code = told.split()[1]
         assert f"x.tsv: column 'y' {told}. It is taken as a value" in caplog.messages[0]
-        assert (
-            f"missing=['', 'NA', '{code}'] (on the command line --na {code})" in caplog.messages[0]
-        )
+        assert f"missing=['', 'NA', '{code}'] (in a shell: --na {code})" in caplog.messages[0]
         assert read_phenotypes(path, missing=["NA", code]).y.isna().sum() == values.count(code)
 
 

@@ -248,7 +248,7 @@ def finemap(
 @app.command(short_help="Variants associated given each other, step by step.")
 @takes_options
 def stepwise(
-    bfile: Annotated[str, typer.Argument(metavar="BFILE", help="Prefix of .bed, .bim and .fam.")],
+    bfile: Annotated[str, typer.Argument(metavar="BFILE", help=GENOTYPES)],
     pheno: Pheno,
     formula: Formula,
     out: Folder,
@@ -318,7 +318,7 @@ def stepwise(
 @app.command(short_help="The p-value that null phenotypes reach by chance.")
 @takes_options
 def threshold(
-    bfile: Annotated[str, typer.Argument(metavar="BFILE", help="Prefix of .bed, .bim and .fam.")],
+    bfile: Annotated[str, typer.Argument(metavar="BFILE", help=GENOTYPES)],
     pheno: Pheno,
     formula: Formula,
     out: Folder,

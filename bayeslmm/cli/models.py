@@ -8,6 +8,7 @@ import typer
 
 from bayeslmm.cli.application import app
 from bayeslmm.cli.options import (
+    GENOTYPES,
     Basis,
     Folder,
     Formula,
@@ -91,7 +92,7 @@ def h2(
 @app.command(short_help="Heritability of annotations, chromosomes, households.")
 @takes_options
 def partition(
-    bfile: Annotated[str, typer.Argument(metavar="BFILE", help="Prefix of .bed, .bim and .fam.")],
+    bfile: Annotated[str, typer.Argument(metavar="BFILE", help=GENOTYPES)],
     pheno: Pheno,
     formula: Formula,
     out: Folder,

@@ -171,7 +171,7 @@ def _tell_of_nines(column: pd.Series, path: Path) -> None:
         if reach > _FAR * (others.max() - others.min()):
             log.warning(
                 "%s: column '%s' is %g in %s row%s and %g to %g elsewhere. It is taken as a value; "
-                "if it means missing, say so: missing=['', 'NA', '%g'] (on the command line --na %g).",
+                "if it means missing, say so: missing=['', 'NA', '%g'] (in a shell: --na %g).",
                 path, column.name, code, f"{coded.sum():,}", "s" * int(coded.sum() > 1),
                 others.min(), others.max(), code, code,
             )  # fmt: skip

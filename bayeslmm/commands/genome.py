@@ -62,6 +62,22 @@ def _linear_tests(text: str | None) -> tuple[str, ...]:
     return chosen
 
 
+def _check_relatedness(data: Data, background: str, *, no_kernel: bool) -> None:
+    """Raise an `InputError` where options name several kernels, or one that does not do."""
+    if sum([data.grm is not None, data.basis is not None, no_kernel]) > 1:
+        raise InputError("Name one of --grm, --basis and --no-kernel, not several.")
+    other = data.grm or data.basis or no_kernel
+    if background not in BACKGROUNDS:
+        raise InputError(f"--background {background}: expected one of {', '.join(BACKGROUNDS)}.")
+    if background != "all" and other:
+        raise InputError(
+            f"--background {background} needs the variants of the relatedness matrix: it is made "
+            "from BFILE. Leave out --grm, --basis and --no-kernel."
+        )
+    if data.scale is not None and other:
+        raise InputError("--scale makes a relatedness matrix from BFILE; another one was named.")
+
+
 def scan(
     data: Data,
     *,
@@ -107,18 +123,7 @@ def scan(
     if region is not None:
         parse_region(region)
     widths = None if binary else _numbers("--effect-sd", effect_sd or _EFFECT_SD)
-    if sum([data.grm is not None, data.basis is not None, no_kernel]) > 1:
-        raise InputError("Name one of --grm, --basis and --no-kernel, not several.")
-    other = data.grm or data.basis or no_kernel
-    if background not in BACKGROUNDS:
-        raise InputError(f"--background {background}: expected one of {', '.join(BACKGROUNDS)}.")
-    if background != "all" and other:
-        raise InputError(
-            f"--background {background} needs the variants of the relatedness matrix: it is made "
-            "from BFILE. Leave out --grm, --basis and --no-kernel."
-        )
-    if data.scale is not None and other:
-        raise InputError("--scale makes a relatedness matrix from BFILE; another one was named.")
+    _check_relatedness(data, background, no_kernel=no_kernel)
     if parquet:
         require_pyarrow()
     with (

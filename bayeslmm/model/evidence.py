@@ -188,6 +188,10 @@ def simulate_restricted_lrt(
     The likelihood at 72 values of h2 for many phenotypes is a few matrix products; its
     maximum is interpolated between them.
 
+    `intervals.Nodes.critical` simulates the same at every h2, from the eigenvalues of the
+    contrasts: with further covariates these take a decomposition of n x n, which a test of
+    h2 = 0 alone does without.
+
     References
     ----------
     Crainiceanu CM, Ruppert D (2004). Likelihood ratio tests in linear mixed models with

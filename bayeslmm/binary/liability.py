@@ -24,17 +24,18 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.bases.basis import dense_vectors
+from bayeslmm.bases.kernel import Kernel
 from bayeslmm.binary.ascertainment import Pcgc, pcgc, population_risk, require_share
 from bayeslmm.binary.gibbs import Problem, gibbs
 from bayeslmm.errors import InputError
 from bayeslmm.inputs.case_control import CaseControl, case_control
 from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
-from bayeslmm.model.lmm import LMM, Kernel
+from bayeslmm.model.lmm import LMM
 from bayeslmm.model.snps import SelectedSnps, selected_snps
 from bayeslmm.model.trees import data_groups
 from bayeslmm.priors import H2Prior, Normal, as_snp_prior
 from bayeslmm.runs.progress import track
-from bayeslmm.runs.provenance import provenance
+from bayeslmm.runs.provenance import fresh_seed, provenance
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -260,7 +261,7 @@ class LiabilityLMM:
                 raise InputError(f"{name} must be at least 1, but is {value}.")
         if latent < 0:
             raise InputError(f"latent must not be negative, but is {latent}.")
-        seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        seed = fresh_seed() if seed is None else seed
         selected = selected_snps(self.observed, snps, genotypes)
         prior = as_snp_prior(snp_prior)
         if not isinstance(prior, Normal):

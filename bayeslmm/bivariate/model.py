@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.bases.basis import Basis
+from bayeslmm.bases.kernel import Kernel, as_kernel, kernel_basis
 from bayeslmm.bivariate.likelihood import (
     PairData,
     PairDraws,
@@ -36,13 +37,13 @@ from bayeslmm.bivariate.likelihood import (
 from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.formulas import Design, design_from_formula, pcs_asked, with_pcs
 from bayeslmm.inputs.phenotypes import phenotype_table, relabel
-from bayeslmm.model.lmm import LMM, Kernel, kernel_basis
+from bayeslmm.model.lmm import LMM
 from bayeslmm.model.trees import in_chains
 from bayeslmm.numerics import newton
 from bayeslmm.numerics.importance import LARGEST_K
 from bayeslmm.priors import H2Prior, as_correlation_prior, as_h2_prior
-from bayeslmm.relatedness.dense import Relatedness, as_grm
-from bayeslmm.runs.provenance import provenance
+from bayeslmm.relatedness.dense import Relatedness
+from bayeslmm.runs.provenance import fresh_seed, provenance
 from bayeslmm.runs.results import trait_names
 
 if TYPE_CHECKING:
@@ -233,9 +234,7 @@ class BivariateLMM:
             as_correlation_prior(rg_prior, "rg_prior"),
             as_correlation_prior(re_prior, "re_prior"),
         )
-        self._kernel: Relatedness | Basis = (
-            kernel if isinstance(kernel, Basis | Relatedness) else as_grm(kernel)
-        )
+        self._kernel = as_kernel(kernel)
         if not isinstance(formulas, str) and not _are_formulas(formulas):
             if pcs is not None:
                 raise InputError(
@@ -565,7 +564,7 @@ class BivariateLMM:
         """
         import xarray as xr
 
-        seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        seed = fresh_seed() if seed is None else seed
         found = self.draw(draws, method=method, ess=ess, seed=seed)
         _warn_of(found)
         values = self.named(found)

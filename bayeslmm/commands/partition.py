@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm import kernels, priors
+from bayeslmm.bases.kernel import Kernel
 from bayeslmm.commands.data import Data
 from bayeslmm.commands.data import run as open_run
 from bayeslmm.commands.shared import aligned, paragraph, write_draws
@@ -17,7 +18,6 @@ from bayeslmm.errors import InputError, listing
 from bayeslmm.generative.sampling import SamplingWarning
 from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.inputs.phenotypes import relabel
-from bayeslmm.model.lmm import Kernel
 from bayeslmm.model.tables import interval
 from bayeslmm.partition.components import RESIDUAL
 from bayeslmm.partition.model import IdentifiabilityWarning, PartitionedLMM

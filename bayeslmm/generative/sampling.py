@@ -21,7 +21,7 @@ from bayeslmm.model.snps import SelectedSnps, selected_snps
 from bayeslmm.model.trees import data_groups
 from bayeslmm.priors import R2D2, H2Prior, Normal, SnpPrior, SpikeSlab, as_snp_prior
 from bayeslmm.runs.progress import quiet
-from bayeslmm.runs.provenance import provenance
+from bayeslmm.runs.provenance import fresh_seed, provenance
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -76,7 +76,7 @@ def sample(
             raise InputError(f"{name} must be at least 1, but is {value}.")
     if target_accept is not None and not 0 < target_accept < 1:
         raise InputError(f"target_accept must be in (0, 1), but is {target_accept:g}.")
-    seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+    seed = fresh_seed() if seed is None else seed
     selected = selected_snps(model, snps, genotypes)
     chosen = as_snp_prior(snp_prior)
     if isinstance(chosen, SpikeSlab):
@@ -232,7 +232,7 @@ def sample_model(
     """
     import nutpie
 
-    seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+    seed = fresh_seed() if seed is None else seed
     with warnings.catch_warnings():
         # Samples are people here, not draws.
         warnings.filterwarnings("ignore", "Found dimension named 'sample'", UserWarning)
@@ -411,7 +411,7 @@ def prior_predictive(
     import pymc as pm
     import xarray as xr
 
-    seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+    seed = fresh_seed() if seed is None else seed
     pymc_version = pymc_model(
         model, snps=snps, genotypes=genotypes, snp_prior=snp_prior, priors=priors
     )

@@ -11,7 +11,7 @@ from bayeslmm.model.trees import data_groups, in_chains
 from bayeslmm.numerics import likelihood
 from bayeslmm.numerics.quadrature import UnitDensity, unit_density
 from bayeslmm.priors import H2Prior
-from bayeslmm.runs.provenance import provenance
+from bayeslmm.runs.provenance import fresh_seed, provenance
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -73,7 +73,7 @@ def posterior(
     if draws < 1:
         raise InputError(f"At least one draw is needed, but draws={draws}.")
     if seed is None:
-        seed = int(np.random.SeedSequence().generate_state(1)[0])
+        seed = fresh_seed()
     density = None if model.basis is None else model.h2_posterior(s2_prior=s2_prior)
     rng = np.random.default_rng(seed)
     values = draw(model.rotated, density, draws, rng, s2_prior)

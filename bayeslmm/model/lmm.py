@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.bases.basis import Basis
+from bayeslmm.bases.kernel import Kernel, as_kernel, kernel_basis
 from bayeslmm.errors import InputError
 from bayeslmm.inputs.case_control import two_valued_note
 from bayeslmm.inputs.formulas import (
@@ -31,7 +32,7 @@ from bayeslmm.numerics import likelihood
 from bayeslmm.numerics.maximum import maximise_h2
 from bayeslmm.numerics.quadrature import UnitDensity
 from bayeslmm.priors import H2Prior, as_h2_prior
-from bayeslmm.relatedness.dense import GRM, HasGRM, Relatedness, as_grm
+from bayeslmm.relatedness.dense import GRM, Relatedness
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
     from bayeslmm.model.intervals import Nodes
     from bayeslmm.model.residuals import ResidualCheck
     from bayeslmm.partition.model import PartitionedLMM
-
-type Kernel = Relatedness | HasGRM | Basis | pd.DataFrame | np.ndarray
 
 
 class LMM:
@@ -163,9 +162,7 @@ class LMM:
         if prior is not None:
             raise InputError("prior= is for several kernels; that of one kernel is h2_prior=.")
         self.h2_prior: H2Prior = as_h2_prior(h2_prior)
-        self._kernel: Relatedness | Basis | None = (
-            kernel if kernel is None or isinstance(kernel, Basis | Relatedness) else as_grm(kernel)
-        )
+        self._kernel = None if kernel is None else as_kernel(kernel)
         ids = None if self._kernel is None else self._kernel.samples
         labelled = self._kernel is not None and self._kernel.labelled
         if isinstance(formula, str):
@@ -1000,24 +997,6 @@ class LMM:
 def _sample_ids(samples: Iterable[str]) -> pd.Index:
     ids = [samples] if isinstance(samples, str) else [str(sample) for sample in samples]
     return pd.Index(ids, name="id", dtype="str")
-
-
-def kernel_basis(kernel: Relatedness | Basis, ids: pd.Index, *, has_intercept: bool) -> Basis:
-    """The basis of some samples of a kernel, centred if the covariates span the constant.
-
-    Raises
-    ------
-    InputError
-        If the kernel is the basis of a centred matrix, but the model has no intercept.
-    """
-    if isinstance(kernel, Relatedness):
-        return kernel.eigenbasis(ids, center=has_intercept)
-    if kernel.needs_intercept and not has_intercept:
-        raise InputError(
-            "The model has no intercept, but the basis is of a centred kernel. Use "
-            "bl.eigenbasis(grm, center=False), or keep the intercept."
-        )
-    return kernel.subset(ids)
 
 
 def _design(

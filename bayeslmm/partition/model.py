@@ -22,9 +22,10 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.bases.basis import Eigenbasis
+from bayeslmm.bases.kernel import Kernel
 from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.formulas import pcs_asked
-from bayeslmm.model.lmm import LMM, Kernel
+from bayeslmm.model.lmm import LMM
 from bayeslmm.model.trees import data_groups, in_chains
 from bayeslmm.partition.components import (
     RESIDUAL,
@@ -38,7 +39,7 @@ from bayeslmm.partition.components import (
 )
 from bayeslmm.priors import SharePrior, as_share_prior
 from bayeslmm.relatedness.dense import GRM, as_grm
-from bayeslmm.runs.provenance import provenance
+from bayeslmm.runs.provenance import fresh_seed, provenance
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -535,7 +536,7 @@ class PartitionedLMM:
         if draws < 1:
             raise InputError(f"At least one draw is needed, but draws={draws}.")
         if seed is None:
-            seed = int(np.random.SeedSequence().generate_state(1)[0])
+            seed = fresh_seed()
         chosen = self.prior if prior is None else as_share_prior(prior, self.kernels)
         rng = np.random.default_rng(seed)
         with threads(len(self.y)):

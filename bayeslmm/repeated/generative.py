@@ -16,7 +16,7 @@ from bayeslmm.generative.eigen import ModelData, covariate_effects, model_data, 
 from bayeslmm.generative.sampling import check_sampling, described
 from bayeslmm.model.snps import selected_snps
 from bayeslmm.repeated.likelihood import PARTS, summarise
-from bayeslmm.runs.provenance import provenance
+from bayeslmm.runs.provenance import fresh_seed, provenance
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -213,7 +213,7 @@ def sample(
     for name, value in settings.items():
         if value < 1:
             raise InputError(f"{name} must be at least 1, but is {value}.")
-    seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+    seed = fresh_seed() if seed is None else seed
     settings = settings | {"seed": seed}
     raw = _nutpie(model, priors, settings, progress=progress)
     tree = _tree(model, raw, priors, settings, u=u, p=p)

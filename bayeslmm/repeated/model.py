@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.bases.basis import Eigenbasis
+from bayeslmm.bases.kernel import Kernel, kernel_basis
 from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.phenotypes import read_phenotypes
-from bayeslmm.model.lmm import LMM, Kernel, kernel_basis
+from bayeslmm.model.lmm import LMM
 from bayeslmm.numerics import likelihood
 from bayeslmm.relatedness.dense import GRM, as_grm
 from bayeslmm.relatedness.pedigrees import id_of

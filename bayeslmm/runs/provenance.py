@@ -1,4 +1,4 @@
-"""What made a result: versions, recorded with everything that is written or returned."""
+"""What made a result: versions and seeds, recorded with all that is written or returned."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 from functools import cache
 from importlib.metadata import version
 from typing import Any
+
+import numpy as np
 
 from bayeslmm import __version__
 
@@ -24,3 +26,8 @@ def provenance() -> dict[str, Any]:
     """Versions of bayeslmm, Python and NumPy, and the time."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return _versions() | {"created_at": now}
+
+
+def fresh_seed() -> int:
+    """A seed from the system's entropy, where none was given: it is recorded with the draws."""
+    return int(np.random.SeedSequence().generate_state(1)[0])

@@ -243,6 +243,19 @@ def cohort() -> tuple[bl.LiabilityLMM, object, pd.DataFrame]:
     return model, draws, table
 
 
+def test_components_of_the_formula_are_those_of_new_samples_too() -> None:
+    rng = np.random.default_rng(2)
+    ids = [f"s{i}" for i in range(120)]
+    kernel = bl.GRM(bl.grm(rng.integers(0, 3, size=(120, 150))).matrix, samples=ids)
+    table = pd.DataFrame({"case": np.where(rng.random(100) < 0.4, 1.0, 0.0)}, index=ids[:100])
+    model = bl.LiabilityLMM("case ~ pcs(2)", table, kernel)
+    with pytest.warns(bl.SamplingWarning):
+        draws = model.sample(draws=20, tune=20, chains=2, seed=1, latent=10)
+    found = model.predict(draws, samples=ids[100:])
+    scores = model.observed.pcs.scores
+    pd.testing.assert_frame_equal(model.predict(draws, data=scores, samples=ids[100:]), found)
+
+
 def test_draws_hold_the_truth(cohort: tuple) -> None:
     model, draws, _ = cohort
     posterior = draws["posterior"].dataset

@@ -29,7 +29,7 @@ from bayeslmm.binary.ascertainment import Pcgc, pcgc, population_risk, require_s
 from bayeslmm.binary.gibbs import Problem, gibbs
 from bayeslmm.errors import InputError
 from bayeslmm.inputs.case_control import CaseControl, case_control
-from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
+from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.model.lmm import LMM
 from bayeslmm.model.snps import SelectedSnps, selected_snps
 from bayeslmm.model.trees import data_groups
@@ -522,8 +522,6 @@ class LiabilityLMM:
         latent = tree["latent"].dataset
         if list(latent["sample"].to_numpy()) != list(self.ids):
             raise InputError("These draws are of another model: samples differ.")
-        if genotypes is not None and samples is not None:
-            raise InputError("Give either genotypes of new samples, or samples of the kernel.")
         if genotypes is None and samples is None:
             if data is not None:
                 raise InputError("Covariates are of new samples: give their genotypes or ids.")
@@ -531,20 +529,13 @@ class LiabilityLMM:
             fixed = _fixed(latent, self.C.to_numpy(), None if snps is None else snps.to_numpy())
             u = _flat(latent["u"])
             return self._risks(self.ids, fixed, u.T, _flat(latent["h2"]), prob)
-        if genotypes is not None:
-            genotypes = as_genotypes(genotypes)
-            cross = predict.new_samples(self.observed, genotypes)
-        else:
-            assert samples is not None
-            wanted = pd.Index([str(s) for s in samples], name="id", dtype="str")
-            cross = predict.kernel_samples(self.observed, wanted)
-            if "beta" in latent:
-                genotypes = predict.kernel_genotypes(self.observed).select(samples=cross.ids)
-        C = self.observed.new_covariates(data, cross.ids)
+        with_snps = "beta" in latent
+        cross, new = predict.to_predict(self.observed, genotypes, samples, with_snps=with_snps)
+        C = self.observed.new_covariates(data, cross.ids, new)
         x_new = None
-        if "beta" in latent:
-            assert genotypes is not None
-            x_new = predict.snp_part(tree, genotypes)
+        if with_snps:
+            assert new is not None
+            x_new = predict.snp_part(tree, new)
         u = self._new_u(tree, cross, np.random.default_rng(seed))
         return self._risks(cross.ids, _fixed(latent, C, x_new), u, _flat(latent["h2"]), prob)
 

@@ -24,7 +24,7 @@ from bayeslmm.inputs.formulas import (
     pcs_asked,
     with_pcs,
 )
-from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
+from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.inputs.phenotypes import phenotype_table
 from bayeslmm.model import exact_posterior
 from bayeslmm.model.estimates import Fit, estimates_at
@@ -226,8 +226,20 @@ class LMM:
             return None
         return kernel_basis(self._kernel, self.ids, has_intercept=self.has_intercept)
 
-    def new_covariates(self, data: pd.DataFrame | np.ndarray | None, ids: pd.Index) -> np.ndarray:
-        """Covariates (a, c) of other samples; see `inputs.formulas.Design.new_covariates`."""
+    def new_covariates(
+        self,
+        data: pd.DataFrame | np.ndarray | None,
+        ids: pd.Index,
+        genotypes: Genotypes | None = None,
+    ) -> np.ndarray:
+        """Covariates (a, c) of other samples; see `inputs.formulas.Design.new_covariates`.
+
+        Components that the formula asks for, and the table lacks, are projected from genotypes.
+        """
+        if pcs_asked(self.formula) and not isinstance(data, np.ndarray):
+            from bayeslmm.bases.structure import new_components
+
+            data = new_components(self._pcs, pcs_asked(self.formula), data, ids, genotypes)
         return self._design.new_covariates(data, ids)
 
     @property
@@ -808,7 +820,7 @@ class LMM:
         elif isinstance(samples, str) and samples == "all" and self._kernel is not None:
             ids = self._kernel.samples
         else:
-            ids = _sample_ids(samples)
+            ids = predict.sample_ids(samples)
         cross = predict.kernel_samples(self, ids)
         return predict.random_effects(self, tree, cross, prob=prob, seed=seed)
 
@@ -867,23 +879,11 @@ class LMM:
         """
         from bayeslmm.model import predict
 
-        if (genotypes is None) == (samples is None):
-            raise InputError("Give either genotypes of new samples, or samples of the kernel.")
         tree = self.posterior(1000, seed=seed) if tree is None else tree
-        if genotypes is not None:
-            genotypes = as_genotypes(genotypes)
-            cross = predict.new_samples(self, genotypes)
-        else:
-            assert samples is not None
-            cross = predict.kernel_samples(self, _sample_ids(samples))
-            if "beta" in tree["posterior"]:
-                genotypes = predict.kernel_genotypes(self).select(samples=cross.ids)
-        if pcs_asked(self.formula) and not isinstance(data, np.ndarray):
-            from bayeslmm.bases.structure import new_components
-
-            data = new_components(self._pcs, pcs_asked(self.formula), data, cross.ids, genotypes)
-        C = self.new_covariates(data, cross.ids)
-        table, _ = predict.predict(self, tree, cross, C, genotypes, prob=prob, seed=seed)
+        with_snps = "beta" in tree["posterior"]
+        cross, new = predict.to_predict(self, genotypes, samples, with_snps=with_snps)
+        C = self.new_covariates(data, cross.ids, new)
+        table, _ = predict.predict(self, tree, cross, C, new, prob=prob, seed=seed)
         return table
 
     # -- comparison ------------------------------------------------------------------------
@@ -992,11 +992,6 @@ class LMM:
         from bayeslmm.reporting.report import report
 
         return report(self, path, **options)
-
-
-def _sample_ids(samples: Iterable[str]) -> pd.Index:
-    ids = [samples] if isinstance(samples, str) else [str(sample) for sample in samples]
-    return pd.Index(ids, name="id", dtype="str")
 
 
 def _design(

@@ -12,6 +12,8 @@ covariate effects is in it.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -21,7 +23,7 @@ import pandas as pd
 
 from bayeslmm.bases.basis import Basis
 from bayeslmm.errors import InputError, listing
-from bayeslmm.inputs.genotypes import Genotypes
+from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
 from bayeslmm.model.conditional import Conditional
 from bayeslmm.model.snps import SelectedSnps, selected_snps
 from bayeslmm.relatedness.dense import GRM, Relatedness
@@ -164,6 +166,37 @@ def new_samples(model: LMM, genotypes: Genotypes) -> CrossKernel:
         cross += Z_new.T @ Z
         k += (Z_new * Z_new).sum(axis=0)
     return CrossKernel(model, genotypes.samples.index, cross / grm.n_variants, k / grm.n_variants)
+
+
+def sample_ids(samples: Iterable[str]) -> pd.Index:
+    """Ids of samples, of one or of several."""
+    ids = [samples] if isinstance(samples, str) else [str(sample) for sample in samples]
+    return pd.Index(ids, name="id", dtype="str")
+
+
+def to_predict(
+    model: LMM,
+    genotypes: Genotypes | str | os.PathLike[str] | None,
+    samples: Iterable[str] | None,
+    *,
+    with_snps: bool,
+) -> tuple[CrossKernel, Genotypes | None]:
+    """Samples to predict, named by their genotypes or as samples of the kernel.
+
+    Their genotypes come too: those given, or with `with_snps` those of the kernel's samples.
+
+    Raises
+    ------
+    InputError
+        If both are given, or none.
+    """
+    if genotypes is not None and samples is None:
+        new = as_genotypes(genotypes)
+        return new_samples(model, new), new
+    if samples is None or genotypes is not None:
+        raise InputError("Give either genotypes of new samples, or samples of the kernel.")
+    cross = kernel_samples(model, sample_ids(samples))
+    return cross, kernel_genotypes(model).select(samples=cross.ids) if with_snps else None
 
 
 def snp_effects(model: LMM, tree: xr.DataTree) -> pd.DataFrame:

@@ -552,7 +552,7 @@ class RepeatedLMM:
         elif isinstance(samples, str) and samples == "all":
             ids = self._kernel.samples
         else:
-            ids = pd.Index([str(sample) for sample in samples], dtype="str")
+            ids = predict.sample_ids(samples)
         analysed = predict.Analysed(self.basis, self.individuals, self.grm)
         cross = predict.kernel_samples(analysed, ids)
         S = np.asarray(self.basis.values)

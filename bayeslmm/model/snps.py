@@ -195,7 +195,7 @@ def polymorphic_snps(
 
 
 def _kernel_genotypes(model: LMM) -> Genotypes:
-    if model.basis is None:
+    if not model.has_kernel:
         raise InputError("The model has no kernel whose genotypes could be used: pass genotypes=.")
     if model.relatedness is None or model.relatedness.genotypes is None:
         raise InputError(

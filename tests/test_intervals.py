@@ -275,7 +275,7 @@ def test_other_phenotypes_share_critical_values():
     model = fitted()[0]
     first = model.h2_interval()
     other = model.with_phenotype(model.y + np.random.default_rng(1).normal(size=len(model.y)))
-    assert other.h2_nodes is model.h2_nodes
+    assert other._h2_nodes is model._h2_nodes
     assert other.h2_interval() != first
     smaller = model.with_kernel(bl.GRM(np.diag(np.arange(1.0, 41)), model.ids, labelled=False))
     assert "contrast_eigenvalues" not in smaller.__dict__

@@ -462,7 +462,7 @@ def test_prediction_with_snp_effects(cohort, model):
     found = model.predict(new, phenotypes, tree)
     beta = tree["posterior"]["beta"].mean(("chain", "draw")).to_numpy()
     dosage = x[N:][:, [5, 2]] - np.nanmean(x[:N][:, [5, 2]], axis=0)
-    C = model.new_covariates(phenotypes, found.index)
+    C = model._new_covariates(phenotypes, found.index)
     expected = C @ mean_b(tree) + np.nan_to_num(dosage) @ beta
     np.testing.assert_allclose(found.y_mean - found.u_mean, expected, rtol=1e-9)
     table = new.variants.copy()

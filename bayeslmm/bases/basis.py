@@ -176,7 +176,7 @@ class Eigenbasis:
         """U in float32, for products with many variants."""
         return np.asarray(self.vectors, dtype=np.float32)
 
-    def state_on_worker(self) -> dict[str, Any]:
+    def _state_on_worker(self) -> dict[str, Any]:
         """All but what a worker of a cluster can make itself."""
         return {name: value for name, value in vars(self).items() if name != "vectors32"}
 

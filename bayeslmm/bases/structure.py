@@ -292,7 +292,7 @@ def pca(
         return _from_basis(source, k)
     if isinstance(source, GRM | pd.DataFrame) or callable(getattr(source, "grm", None)):
         kernel = as_grm(source)
-        if (known := kernel.basis_at_hand()) is not None:
+        if (known := kernel._basis_at_hand()) is not None:
             return _from_basis(known, k)
         return _from_grm(kernel, k, seed)
     genotypes = as_genotypes(source)  # type: ignore[arg-type]

@@ -531,7 +531,7 @@ class LiabilityLMM:
             return self._risks(self.ids, fixed, u.T, _flat(latent["h2"]), prob)
         with_snps = "beta" in latent
         cross, new = predict.to_predict(self.observed, genotypes, samples, with_snps=with_snps)
-        C = self.observed.new_covariates(data, cross.ids, new)
+        C = self.observed._new_covariates(data, cross.ids, new)
         x_new = None
         if with_snps:
             assert new is not None

@@ -263,12 +263,12 @@ class Genotypes:
         keep_samples = None if samples is None else self._sample_positions(samples)
         keep = np.ones(self.n_variants, dtype=bool)
         if variants is not None:
-            keep &= self.variant_mask(variants)
+            keep &= self._variant_mask(variants)
         if chrom is not None:
             keep &= self._chromosome_mask(chrom)
         if region is not None:
             keep &= self.in_region(region)
-        chosen = self.view(np.flatnonzero(keep), keep_samples)
+        chosen = self._view(np.flatnonzero(keep), keep_samples)
         if chosen.n_samples == 0 or chosen.n_variants == 0:
             raise InputError(
                 f"{self.name}: the selection is empty ({chosen.n_samples:,} samples, "
@@ -278,7 +278,7 @@ class Genotypes:
             return chosen
         return chosen._filter(min_maf or 0.0, 1.0 if max_missing is None else max_missing)
 
-    def view(
+    def _view(
         self, variants: np.ndarray, samples: np.ndarray | None, excluded: pd.DataFrame | None = None
     ) -> Genotypes:
         """Variants and samples by position, in the order given; nothing is read."""
@@ -314,7 +314,7 @@ class Genotypes:
             )
         return positions
 
-    def variant_mask(self, variants: Iterable[str] | np.ndarray) -> np.ndarray:
+    def _variant_mask(self, variants: Iterable[str] | np.ndarray) -> np.ndarray:
         """Which variants are meant by ids or booleans, shape (m,)."""
         mask = _as_mask(variants, self.variants.index, "variants")
         if mask is not None:
@@ -409,7 +409,7 @@ class Genotypes:
         dropped = self.variants.loc[out, ["id", "chrom", "pos"]].assign(reason=reasons[out])
         parts = [part for part in (self.excluded, dropped) if len(part)]
         excluded = pd.concat(parts, ignore_index=True) if parts else self.excluded
-        return self.view(np.flatnonzero(~out), None, excluded)
+        return self._view(np.flatnonzero(~out), None, excluded)
 
     # -- reading -----------------------------------------------------------------------
 

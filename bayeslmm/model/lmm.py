@@ -226,7 +226,7 @@ class LMM:
             return None
         return kernel_basis(self._kernel, self.ids, has_intercept=self.has_intercept)
 
-    def new_covariates(
+    def _new_covariates(
         self,
         data: pd.DataFrame | np.ndarray | None,
         ids: pd.Index,
@@ -272,7 +272,7 @@ class LMM:
         return contrast_eigenvalues(self.rotated)
 
     @cached_property
-    def h2_nodes(self) -> Nodes:
+    def _h2_nodes(self) -> Nodes:
         """Nodes of h2, with the critical values of tests once they are simulated."""
         from bayeslmm.model.intervals import Nodes
 
@@ -320,7 +320,7 @@ class LMM:
         table = table.to_frame() if isinstance(table, pd.Series) else table
         _ = self.basis  # made once, then shared
         other = copy(self)
-        for made in ("rotated", "contrast_eigenvalues", "h2_nodes"):
+        for made in ("rotated", "contrast_eigenvalues", "_h2_nodes"):
             other.__dict__.pop(made, None)
         other._design = self._design.with_covariates(table)
         names = [str(name) for name in table.columns]
@@ -332,7 +332,7 @@ class LMM:
     def with_kernel(self, kernel: Relatedness | Basis | None) -> LMM:
         """The same model with another kernel, which must hold its samples."""
         other = copy(self)
-        for made in ("rotated", "basis", "contrast_eigenvalues", "h2_nodes"):
+        for made in ("rotated", "basis", "contrast_eigenvalues", "_h2_nodes"):
             other.__dict__.pop(made, None)
         other._kernel = kernel
         return other
@@ -491,7 +491,7 @@ class LMM:
         from bayeslmm.model.intervals import h2_confidence_interval
 
         # The usual interval needs no n x n matrix, however many covariates there are.
-        nodes = None if method == "reml" else self.h2_nodes
+        nodes = None if method == "reml" else self._h2_nodes
         return h2_confidence_interval(self.rotated, level, method, nodes=nodes, seed=seed)
 
     def h2_report(self, *, level: float = 0.95) -> H2Report:
@@ -537,7 +537,7 @@ class LMM:
         from bayeslmm.model.designs import TRUE_H2, coverage
 
         table = coverage(
-            self.h2_nodes,
+            self._h2_nodes,
             self.h2_prior,
             true_h2=TRUE_H2 if true_h2 is None else true_h2,
             replicates=replicates,
@@ -882,7 +882,7 @@ class LMM:
         tree = self.posterior(1000, seed=seed) if tree is None else tree
         with_snps = "beta" in tree["posterior"]
         cross, new = predict.to_predict(self, genotypes, samples, with_snps=with_snps)
-        C = self.new_covariates(data, cross.ids, new)
+        C = self._new_covariates(data, cross.ids, new)
         table, _ = predict.predict(self, tree, cross, C, new, prob=prob, seed=seed)
         return table
 

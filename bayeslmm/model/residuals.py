@@ -291,7 +291,7 @@ def _influence(
     labels = group_labels(groups, model.ids).to_numpy()
     data = model.rotated
     codes, names = pd.factorize(labels, sort=True)
-    nodes = None if model.basis is None else model.h2_nodes
+    nodes = None if model.basis is None else model._h2_nodes
     if nodes is not None:
         at = [_pieces(data, float(h)) for h in nodes.coarse]
         t = likelihood.terms(data, nodes.coarse)

@@ -42,7 +42,7 @@ def pymc_model(model: PartitionedLMM, priors: Mapping[str, Any]) -> pm.Model:
     plain = model.aligned.without_kernel()
     data = model_data(plain, selected_snps(plain, None))
     center, n = model.aligned.has_intercept, len(model.y)
-    matrices = model.matrices()
+    matrices = model._matrices()
     stacked = np.empty((len(model.kernels), n, n))
     for k in range(len(matrices)):
         matrix = matrices[k]

@@ -253,7 +253,7 @@ class PartitionedLMM:
         """The kernels as relatedness matrices, by name."""
         return dict(self._grms)
 
-    def matrices(self) -> Matrices:
+    def _matrices(self) -> Matrices:
         """The kernels of the analysed samples, each made when it is asked for."""
         return _OneByOne(list(self._grms.values()), self.ids)
 
@@ -261,7 +261,7 @@ class PartitionedLMM:
     def parts(self) -> Components:
         """Contrasts of phenotype and kernels, with all checks of the kernels made."""
         center = self.aligned.has_intercept
-        parts = Components(self.y, self.C.to_numpy(), self.matrices(), center=center)
+        parts = Components(self.y, self.C.to_numpy(), self._matrices(), center=center)
         with threads(len(self.y)):
             self._check_kernels(parts)
         return parts

@@ -124,12 +124,12 @@ class GRM:
             _bases=OrderedDict(),
         )
 
-    def basis_at_hand(self) -> Eigenbasis | None:
+    def _basis_at_hand(self) -> Eigenbasis | None:
         """The centred eigenbasis of all samples, if it was made before."""
         made = (basis for (centred, _, _), basis in self._bases.items() if centred)
         return next((basis for basis in made if basis.samples.equals(self.samples)), None)
 
-    def state_on_worker(self) -> None:
+    def _state_on_worker(self) -> None:
         """Workers of a cluster get bases, not matrices."""
         return None
 

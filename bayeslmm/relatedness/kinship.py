@@ -263,7 +263,7 @@ def _count(
     same = first is second
     whole = same and len(first) == genotypes.n_samples
     chosen = first if same else np.concatenate([first, second])
-    view = genotypes if whole else genotypes.view(np.arange(genotypes.n_variants), chosen)
+    view = genotypes if whole else genotypes._view(np.arange(genotypes.n_variants), chosen)
     left, right = slice(0, len(first)), slice(0 if same else len(first), len(chosen))
     spans = view.block_ranges(min(block_size or view.block_size(), _PACK - 1))
     shape = (len(first), len(second))

@@ -59,7 +59,7 @@ def align(training: Genotypes, new: Genotypes) -> tuple[Genotypes, np.ndarray]:
             f"{old_table.oa.iloc[j]} in the kernel, but {there.ea.iloc[j]}/{there.oa.iloc[j]} in "
             "the new genotypes (another strand?). Make them agree."
         )
-    return new.view(positions, None), swapped
+    return new._view(positions, None), swapped
 
 
 def recode(

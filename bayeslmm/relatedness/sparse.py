@@ -144,7 +144,7 @@ class SparseGRM:
             f"{len(sizes):,} groups of up to {sizes.max():,}, threshold {self.threshold:g}>"
         )
 
-    def state_on_worker(self) -> None:
+    def _state_on_worker(self) -> None:
         """Workers of a cluster get bases, not matrices."""
         return None
 

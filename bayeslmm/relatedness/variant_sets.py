@@ -280,7 +280,7 @@ def _members(genotypes: Genotypes, name: str, who: Any) -> np.ndarray:
             mask = mask | genotypes.in_region(region)
         return mask
     try:
-        return genotypes.variant_mask(values)
+        return genotypes._variant_mask(values)
     except InputError as error:
         raise InputError(f"Annotation '{name}': {error}") from error
 

@@ -40,7 +40,7 @@ _WINDOW = 2**16  # bytes at both ends of a file by which it is known again
 class HasOwnState(Protocol):
     """What goes to workers in part, or not at all."""
 
-    def state_on_worker(self) -> dict[str, Any] | None:
+    def _state_on_worker(self) -> dict[str, Any] | None:
         """Attributes that a copy has on a worker; None to leave the object behind."""
 
 
@@ -239,7 +239,7 @@ def _pack(
     class Pickler(cloudpickle.Pickler):
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, HasOwnState) and not isinstance(obj, type):
-                state = obj.state_on_worker()
+                state = obj._state_on_worker()
                 return (_nothing, ()) if state is None else (_like, (type(obj), state))
             if isinstance(obj, np.memmap):
                 name = _file_of(obj)

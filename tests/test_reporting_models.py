@@ -266,6 +266,17 @@ COMMANDS = {
     "rg": ["--formula", "one ~ age", "--formula", "two ~ 1", "--draws", "400", "--seed", "1"],
     "liability": ["--formula", "ill ~ age", "--draws", "100", "--chains", "4", "--seed", "1"],
     "scan": ["--formula", "ill ~ age", "--family", "binomial"],
+    "h2": ["--formula", "one ~ age", "--draws", "0"],
+    "sample": ["--formula", "one ~ age", "--snps", "rs3,rs70", "--snp-prior", "spike_slab"],
+    "finemap": ["--formula", "one ~ age", "--region", "1", "--seed", "1"],
+}
+# Tables of the folder whose numbers are on the page, and how they are written there.
+TABLES = {
+    "partition": ("components.tsv", "h2_mean", "{:.3f}"),
+    "rg": ("rg.tsv", "mean", "{:.3f}"),
+    "liability": ("h2.tsv", "mean", "{:.3f}"),
+    "sample": ("snp_effects.tsv", "mean", "{:+.3g}"),
+    "finemap": ("credible_sets_one.tsv", "log10_bf", "{:.1f}"),
 }
 
 
@@ -280,11 +291,16 @@ def test_two_commands_make_a_report(command, files):
     text = words(html)
     assert "What is it?" in text
     # The draws are those of the folder, to the last digit that is shown.
-    table = {"partition": "components.tsv", "rg": "rg.tsv", "liability": "h2.tsv"}.get(command)
-    if table is not None:
+    if command in TABLES:
+        table, column, form = TABLES[command]
         found = pd.read_csv(out / table, sep="\t")
-        mean = found["h2_mean" if command == "partition" else "mean"]
-        assert all(f"{value:.3f}" in text for value in mean)
+        assert all(form.format(value) in text for value in found[column])
+    # What was not asked for is not done: only a scan has a part on the genome.
+    assert ("scan" in sections(html)) == (command == "scan")
+    own = {"sample": "draws", "finemap": "region"}
+    if command in own:
+        assert own[command] in sections(html)
+        assert methods_cite_what_they_name(html)
     # Provenance has no raw Python in it.
     assert "{&#x27;" not in html
     assert "inputs: " in text

@@ -20,14 +20,16 @@ from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.model.lmm import LMM
 from bayeslmm.partition.model import PartitionedLMM
-from bayeslmm.runs.files import refuse_existing, sha256
+from bayeslmm.runs.files import refuse_existing, sha256, table_of
 from bayeslmm.runs.progress import blas_threads
 from bayeslmm.runs.results import PROVENANCE, Clock
 
 if TYPE_CHECKING:
     import xarray as xr
 
-_COMMANDS = ("h2", "scan", "partition", "rg", "liability")
+    from bayeslmm.genome.finemapping import FineMap
+
+_COMMANDS = ("h2", "scan", "partition", "rg", "liability", "sample", "finemap")
 _Models = dict[str, tuple[Any, dict[str, Any]]]  # by trait: a model, and options of its report
 
 
@@ -64,9 +66,14 @@ def report(
         options |= page | {"overwrite": overwrite}
         if isinstance(model, LMM):
             hits = _hits(results, name, about)
+            if analysis == "sample":
+                options["tree"] = _draws(results, analysis, name)
+            if analysis == "finemap":
+                options["located"] = _located(results, name, model, given)
             options |= {
                 "genotypes": _tested(options["genotypes"], hits),
                 "hits": hits,
+                "scan": False,
                 "finemap": finemap,
                 "locus_gap": locus_gap,
             }
@@ -82,7 +89,7 @@ def report(
 
 
 def _univariate(data: Data, table: pd.DataFrame, given: dict[str, Any], clock: Clock) -> _Models:
-    """Models of bayeslmm h2 and scan."""
+    """Models of bayeslmm h2, scan, sample and finemap."""
     kernel = data.kernel(table, clock) if given.get("kernel", True) else None
     h2_prior = parse_prior(given.get("prior", "uniform"), given.get("spike", 0.0))
     models: _Models = {}
@@ -139,6 +146,8 @@ def _liabilities(data: Data, table: pd.DataFrame, given: dict[str, Any], clock: 
 _MODELS: dict[str, Callable[[Data, pd.DataFrame, dict[str, Any], Clock], _Models]] = {
     "h2": _univariate,
     "scan": _univariate,
+    "sample": _univariate,
+    "finemap": _univariate,
     "partition": _partitioned,
     "rg": _two_traits,
     "liability": _liabilities,
@@ -166,10 +175,33 @@ def _draws(results: Path, analysis: str, name: str) -> xr.DataTree:
     """Draws that a command has written."""
     import xarray as xr
 
-    path = results / ("posterior.zarr" if analysis == "rg" else f"posterior_{name}.zarr")
+    alone = analysis in ("rg", "sample")
+    path = results / ("posterior.zarr" if alone else f"posterior_{name}.zarr")
     if not path.is_dir():
         raise InputError(f"{path}: the draws are not there; make the results anew.")
     return xr.open_datatree(path, engine="zarr").load()
+
+
+def _located(results: Path, name: str, model: LMM, given: dict[str, Any]) -> FineMap:
+    """A region as the command fine-mapped it, from its tables."""
+    from bayeslmm.genome.finemapping import FineMap
+
+    texts = dict.fromkeys(("chrom", "id", "ea", "oa", "lead", "ids"), str)
+    variants, sets = (
+        table_of(
+            results / f"{kind}_{name}.tsv",
+            "a table of bayeslmm finemap",
+            sep="\t",
+            dtype=texts,
+            keep_default_na=False,
+            na_values=["NA"],
+        )
+        for kind in ("finemap", "credible_sets")
+    )
+    sets = sets.assign(ids=sets["ids"].str.split(",")).set_index("cs")
+    attrs = {"formula": model.formula, "n": len(model.y)}
+    attrs |= {key: given[key] for key in ("region", "coverage", "method")}
+    return FineMap(variants, sets, pd.DataFrame(), pd.DataFrame(), attrs)
 
 
 def _provenance(results: Path) -> dict[str, Any]:

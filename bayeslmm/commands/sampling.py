@@ -103,6 +103,7 @@ def sample(
             _sampled_lines(model, tree, hits, told),
             inputs=[] if scan is None else [scan],
             about={"warnings": told},
+            prior=prior,
             h2_prior=repr(h2_prior),
             snps=chosen,
             snp_prior=tree.attrs["snp_prior"],

@@ -293,6 +293,8 @@ def of_sampling(tree: xr.DataTree, **advice: str) -> Check:
     """Whether chains of `LMM.sample` converged; `advice` as `check_sampling` takes it."""
     from bayeslmm.generative.sampling import SamplingWarning, check_sampling
 
+    if "sample_stats" not in tree.children:
+        return Check("Sampling", "good", "The draws are independent: there are no chains to check.")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", SamplingWarning)
         check_sampling(tree, **advice)

@@ -18,6 +18,7 @@ from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
 from bayeslmm.model.heritability import is_two_valued, liability_factor
 from bayeslmm.reporting import diagnostics, pages
 from bayeslmm.reporting.drafts import Draft, account, draw, histogram, in_numbers, listed, share
+from bayeslmm.reporting.effects import add_draws, add_region, credible_sets
 from bayeslmm.reporting.pages import definitions, figure, heading, paragraph, table
 from bayeslmm.runs.files import refuse_existing
 
@@ -39,7 +40,9 @@ def report(
     *,
     genotypes: Genotypes | str | os.PathLike[str] | np.ndarray | None = None,
     hits: pd.DataFrame | None = None,
+    scan: bool = True,
     tree: xr.DataTree | None = None,
+    located: FineMap | None = None,
     finemap: int = _LOCI,
     locus_gap: float = 5e6,
     title: str | None = None,
@@ -61,8 +64,12 @@ def report(
         Without any there is no part on the genome.
     hits : DataFrame, optional
         Their scan, what `bayeslmm.scan` returns; by default it is done now.
+    scan : bool
+        Whether it is, if there are no `hits`; else there is no part on the genome.
     tree : DataTree, optional
-        Draws of `LMM.sample`, whose convergence is then among the checks.
+        Draws of `LMM.sample`: effects of SNPs together, convergence among the checks.
+    located : FineMap, optional
+        A region that was fine-mapped, with a section of its own.
     finemap : int
         How many of the strongest significant loci are fine-mapped.
     locus_gap : float
@@ -92,11 +99,11 @@ def report(
     if genotypes is None and model.grm is not None:
         genotypes = model.grm.genotypes
     variants = None
-    if genotypes is not None:
+    if genotypes is not None and (scan or hits is not None):
         variants = as_genotypes(genotypes)
         if hits is None:
             hits = model.scan(variants)
-    draft = _Report(model, variants, hits, tree, finemap, locus_gap, seed)
+    draft = _Report(model, variants, hits, tree, located, finemap, locus_gap, seed)
     return draft.write(
         path,
         title or f"{draft.name}: heritability and genes",
@@ -116,6 +123,7 @@ class _Report(Draft):
         genotypes: Genotypes | None,
         hits: pd.DataFrame | None,
         tree: xr.DataTree | None,
+        located: FineMap | None,
         n_finemap: int,
         gap: float,
         seed: int,
@@ -139,7 +147,10 @@ class _Report(Draft):
             self._genome()
         if self.cases is None:
             self.residuals(model.check_residuals())
+        if located is not None:
+            add_region(self, located)
         if tree is not None:
+            add_draws(self, model, tree, hits, self.name)
             self.checks.append(diagnostics.of_sampling(tree))
 
     # -- data and model ----------------------------------------------------------------------
@@ -711,31 +722,7 @@ class _Report(Draft):
         )
         if found is None:
             return pieces
-        sets = found.credible_sets
-        pieces.append(
-            paragraph(
-                f"Fine-mapping of {len(found.variants):,} variants expects "
-                f"{found.expected_effects:.1f} with an effect, and finds "
-                + (
-                    "no credible set: the effect cannot be narrowed down."
-                    if not len(sets)
-                    else f"{len(sets)} credible set{'s' * (len(sets) > 1)}, each holding a causal "
-                    f"variant with probability {100 * found.attrs['coverage']:g}%."
-                )
-            )
-        )
-        if len(sets):
-            shown = sets.assign(
-                variants=[
-                    ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
-                    for ids in sets.ids
-                ]
-            )[["size", "coverage", "purity", "log10_bf", "lead", "variants"]].reset_index()
-            numbers = dict.fromkeys(("coverage", "purity"), "{:.2f}".format)
-            pieces.append(
-                table(shown, numbers | {"log10_bf": "{:.1f}".format}, caption="Credible sets.")
-            )
-        return pieces
+        return pieces + credible_sets(found)
 
     def _finemapped(self, region: pd.DataFrame) -> FineMap | None:
         testable = region[region.neg_log10_p.notna()]

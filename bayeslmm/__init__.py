@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from bayeslmm.bivariate.model import BivariateLMM
     from bayeslmm.errors import InputError
     from bayeslmm.generative.sampling import SamplingWarning, sample_model
-    from bayeslmm.genome.association import lambda_gc, scan, scan_to_file
+    from bayeslmm.genome.association import scan, scan_to_file
     from bayeslmm.genome.confounding import Inflation, inflation
     from bayeslmm.genome.finemapping import FineMap, finemap
+    from bayeslmm.genome.loci import lambda_gc
     from bayeslmm.genome.scan_files import ScanFile
     from bayeslmm.genome.selection import stepwise
     from bayeslmm.genome.thresholds import significance_threshold
@@ -96,7 +97,7 @@ _HOME = {
     "finemap": "genome.finemapping",
     "grm": "relatedness.sums",
     "inflation": "genome.confounding",
-    "lambda_gc": "genome.association",
+    "lambda_gc": "genome.loci",
     "ld_bins": "relatedness.variant_sets",
     "ld_scores": "relatedness.variant_sets",
     "liability_h2": "model.heritability",

@@ -20,10 +20,10 @@ from bayeslmm.commands.shared import (
 )
 from bayeslmm.errors import InputError
 from bayeslmm.genome import pairs
-from bayeslmm.genome.association import FAMILIES, lambda_gc, scan_to_file
+from bayeslmm.genome.association import FAMILIES, scan_to_file
 from bayeslmm.genome.backgrounds import BACKGROUNDS
 from bayeslmm.genome.codings import CODINGS
-from bayeslmm.genome.loci import find_loci
+from bayeslmm.genome.loci import find_loci, lambda_gc
 from bayeslmm.genome.scanner import TESTS
 from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.inputs.regions import parse_region

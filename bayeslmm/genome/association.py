@@ -689,30 +689,3 @@ def _by_chromosome(
         accounts.append(kernel.account | {"h2": scanner.h2})
         del one, scanner, kernel  # n x n matrices: gone before the next chromosome's are made
     return scattered(parts, len(chroms)), accounts
-
-
-def lambda_gc(p: pd.Series | np.ndarray) -> float:
-    """Genomic control factor: median chi-squared of the p-values over its expectation.
-
-    Parameters
-    ----------
-    p : array of p-values
-        NaN are left out.
-
-    References
-    ----------
-    Devlin B, Roeder K (1999). Genomic control for association studies. Biometrics 55:997.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> round(lambda_gc(np.linspace(0.0005, 0.9995, 1000)), 2)
-    1.0
-    """
-    from scipy.special import chdtri
-
-    values = np.asarray(p, dtype=np.float64)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        raise InputError("lambda_GC needs at least one p-value.")
-    return float(chdtri(1, np.median(values)) / chdtri(1, 0.5))

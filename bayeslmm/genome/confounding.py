@@ -11,7 +11,8 @@ import pandas as pd
 
 from bayeslmm.bases.structure import components
 from bayeslmm.errors import InputError, listing
-from bayeslmm.genome.association import lambda_gc, scan
+from bayeslmm.genome.association import scan
+from bayeslmm.genome.loci import lambda_gc
 from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
 from bayeslmm.model.lmm import LMM
 from bayeslmm.relatedness.scales import standardizing_factor

@@ -1,4 +1,4 @@
-"""Loci of a scan: p-values on the log scale, places on the genome, significant clusters."""
+"""P-values of a scan and their inflation, places on the genome, significant clusters: loci."""
 
 from __future__ import annotations
 
@@ -51,6 +51,33 @@ def neg_log10_p(hits: pd.DataFrame, p: str | None = None) -> np.ndarray:
         )
     with np.errstate(divide="ignore"):
         return np.minimum(-np.log10(values), _UNDERFLOW)
+
+
+def lambda_gc(p: pd.Series | np.ndarray) -> float:
+    """Genomic control factor: median chi-squared of the p-values over its expectation.
+
+    Parameters
+    ----------
+    p : array of p-values
+        NaN are left out.
+
+    References
+    ----------
+    Devlin B, Roeder K (1999). Genomic control for association studies. Biometrics 55:997.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(lambda_gc(np.linspace(0.0005, 0.9995, 1000)), 2)
+    1.0
+    """
+    from scipy.special import chdtri
+
+    values = np.asarray(p, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        raise InputError("lambda_GC needs at least one p-value.")
+    return float(chdtri(1, np.median(values)) / chdtri(1, 0.5))
 
 
 def placed_positions(hits: pd.DataFrame) -> np.ndarray:

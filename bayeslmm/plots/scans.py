@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bayeslmm.errors import InputError
-from bayeslmm.genome.loci import find_loci, neg_log10_p, placed_positions
+from bayeslmm.genome.loci import find_loci, lambda_gc, neg_log10_p, placed_positions
 from bayeslmm.plots.drawing import (
     ACCENT,
     DARK,
@@ -183,8 +183,6 @@ def qq(
     >>> hits = pd.DataFrame({"p": np.linspace(0.0005, 0.9995, 1000)})
     >>> ax = bl.plots.qq(hits, p="p")
     """
-    from bayeslmm.genome.association import lambda_gc
-
     y = neg_log10_p(hits, p)
     y = np.sort(y[np.isfinite(y)])[::-1]
     m = len(y)

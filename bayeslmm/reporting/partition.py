@@ -22,7 +22,7 @@ from bayeslmm.reporting.drafts import (
     refuse_foreign,
     share,
 )
-from bayeslmm.reporting.pages import definitions, figure, heading, paragraph, table
+from bayeslmm.reporting.pages import Section, definitions, figure, heading, paragraph, table
 from bayeslmm.runs.results import trait_names
 
 if TYPE_CHECKING:
@@ -186,7 +186,22 @@ class PartitionDraft(Draft):
                 "of one tells less than the interval of the sum."
             ),
         )
-        effects = fit.b.rename_axis("covariate").reset_index()
+        self._covariates(section)
+        self._check_reml()
+        self.method(
+            "Variance components were estimated by average-information REML within their bounds, "
+            "and tested by restricted likelihood ratios with mixtures of chi-squared distributions",
+            "ai",
+            "mixture",
+        )
+        self.method(
+            f"The joint posterior of the shares, prior {self.tree.attrs['share_prior']}, was "
+            f"computed by {self.tree.attrs['method']}",
+            *(["pareto"] if "importance" in str(self.tree.attrs["method"]) else []),
+        )
+
+    def _covariates(self, section: Section) -> None:
+        effects = self.fit.b.rename_axis("covariate").reset_index()
         section.add(
             heading("Covariates"),
             table(
@@ -195,6 +210,9 @@ class PartitionDraft(Draft):
                 caption="Effects in units of the phenotype, at the REML estimate.",
             ),
         )
+
+    def _check_reml(self) -> None:
+        fit = self.fit
         unconverged = "" if fit.converged else "It did not converge."
         at_0 = [name for name in self.model.kernels if fit.components.at_0[name]]
         finding = f"{fit.iterations} iterations; " + (
@@ -209,17 +227,6 @@ class PartitionDraft(Draft):
                 if at_0
                 else "",
             )
-        )
-        self.method(
-            "Variance components were estimated by average-information REML within their bounds, "
-            "and tested by restricted likelihood ratios with mixtures of chi-squared distributions",
-            "ai",
-            "mixture",
-        )
-        self.method(
-            f"The joint posterior of the shares, prior {self.tree.attrs['share_prior']}, was "
-            f"computed by {self.tree.attrs['method']}",
-            *(["pareto"] if "importance" in str(self.tree.attrs["method"]) else []),
         )
 
     def _enrichment(self, genotypes: Genotypes | None) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import InputError
-from bayeslmm.genome.loci import find_loci, lead_variants, neg_log10_p
+from bayeslmm.genome.loci import find_loci, lambda_gc, lead_variants, neg_log10_p
 from bayeslmm.inputs.case_control import CaseControl, case_control
 from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
 from bayeslmm.model.heritability import is_two_valued, liability_factor
@@ -543,7 +543,6 @@ class _Report(Draft):
 
     def _genome(self) -> None:
         from bayeslmm import plots
-        from bayeslmm.genome.association import lambda_gc
         from bayeslmm.plots.drawing import qq_ranks
         from bayeslmm.reporting import interactive
 

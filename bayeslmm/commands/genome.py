@@ -13,12 +13,8 @@ from bayeslmm.bases.basis import Basis
 from bayeslmm.commands import binary as commands_binary
 from bayeslmm.commands.data import Data
 from bayeslmm.commands.data import run as open_run
-from bayeslmm.commands.shared import (
-    paragraph,
-    percent,
-    require_pyarrow,
-)
-from bayeslmm.errors import InputError
+from bayeslmm.commands.shared import paragraph, percent
+from bayeslmm.errors import InputError, require_library
 from bayeslmm.genome import pairs
 from bayeslmm.genome.association import FAMILIES, scan_to_file
 from bayeslmm.genome.backgrounds import BACKGROUNDS
@@ -125,7 +121,7 @@ def scan(
     widths = None if binary else _numbers("--effect-sd", effect_sd or _EFFECT_SD)
     _check_relatedness(data, background, no_kernel=no_kernel)
     if parquet:
-        require_pyarrow()
+        require_library("pyarrow", "parquet", "--parquet")
     with (
         unfinished(out, restart=restart) as kept,
         open_run(data, out, overwrite=overwrite, threads=threads) as run,

@@ -167,14 +167,6 @@ def left_out(reasons: pd.Series) -> str:
     return f", {reasons.sum():,} left out ({told})"
 
 
-def require_pyarrow() -> None:
-    """An error that says what to install, where Parquet cannot be written."""
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        raise InputError("--parquet needs pyarrow: pip install 'bayeslmm[parquet]'.") from None
-
-
 def write_draws(tree: xr.DataTree, path: Path) -> None:
     """Write draws as a zarr folder, for ArviZ."""
     # Format 2 has consolidated metadata; of format 3's the readers still warn.

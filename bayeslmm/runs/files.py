@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from bayeslmm.errors import InputError
+from bayeslmm.errors import InputError, require_library
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,12 +199,10 @@ def parquet_of(path: str | os.PathLike[str], expected: str) -> pd.DataFrame:
     """Content of a Parquet file; an `InputError` if it is not `expected`, or pyarrow is absent."""
     import pandas as pd
 
+    path = existing(path)
+    require_library("pyarrow", "parquet", f"{path}: reading Parquet")
     try:
-        return pd.read_parquet(existing(path))
-    except ImportError:
-        raise InputError(
-            f"{path}: reading Parquet needs pyarrow: pip install 'bayeslmm[parquet]'."
-        ) from None
+        return pd.read_parquet(path)
     except Exception as error:  # of a damaged file pyarrow and pandas raise whatever comes
         raise InputError(f"{path}: not {expected} ({error}).") from error
 

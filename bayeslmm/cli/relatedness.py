@@ -74,14 +74,12 @@ def grm(
     if format not in ("gcta", "gemma"):
         raise InputError(f"--format {format} is unknown; expected gcta or gemma.")
     if sparse:
-        from bayeslmm.commands import large as commands_large
-
         if format != "gcta":
             raise InputError("--sparse writes GCTA's format only: leave out --format gemma.")
         if restart:
             raise InputError("--sparse keeps no unfinished work: leave out --restart.")
         typer.echo(
-            commands_large.sparse_grm(
+            kernels.sparse_grm(
                 bfile,
                 out=out,
                 scale=scale or "standardized",

@@ -91,10 +91,10 @@ def simulate(
       sim.pheno.tsv                y, sex and age
       sim.truth.json  sim.u.tsv.gz  sim.effects.tsv.gz  sim.pedigree.tsv.gz    the truth
     """
-    from bayeslmm.commands import large as commands_large
+    from bayeslmm.commands import simulation
 
     typer.echo(
-        commands_large.simulate(
+        simulation.simulate(
             out,
             n,
             m,

@@ -1,4 +1,4 @@
-"""The commands `grm` and `eigen`."""
+"""The commands `grm`, of all pairs or of relatives, and `eigen`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 from bayeslmm.commands.shared import BASIS, genotype_files, read_ids, read_kernel, selected
 from bayeslmm.inputs.genotypes import read_genotypes
 from bayeslmm.relatedness.grm_files import write_gemma, write_grm
+from bayeslmm.relatedness.sparse import sparse_grm as make_sparse_grm
 from bayeslmm.relatedness.sums import grm as make_grm
+from bayeslmm.runs.files import existing
 from bayeslmm.runs.progress import blas_threads
 from bayeslmm.runs.results import (
     Clock,
@@ -70,6 +72,64 @@ def grm(
             f"{out}: relatedness of {len(kernel.samples):,} samples from {kernel.n_variants:,} "
             f"variants ({scale}).",
             f"{excluded:,} variants filtered out (listed in {out}.excluded.tsv), "
+            f"{kernel.info['n_monomorphic']:,} monomorphic left out.",
+        ]
+    )
+
+
+def sparse_grm(
+    bfile: str,
+    *,
+    out: str,
+    scale: str,
+    threshold: float,
+    pairs: str,
+    maf: float | None,
+    max_missing: float | None,
+    chrom: list[str] | None,
+    overwrite: bool,
+    threads: int | None,
+) -> str:
+    """Write a sparse relatedness matrix with its provenance; returns a summary."""
+    clock = Clock()
+    inputs = genotype_files(bfile)
+    if pairs not in ("family", "screen", "all"):
+        inputs = [*inputs, str(existing(pairs))]
+    endings = [".grm.sp", ".grm.id", ".json", ".excluded.tsv"]
+    with result_files(out, endings, overwrite=overwrite) as aside, blas_threads(threads):
+        genotypes = selected(read_genotypes(bfile), maf, max_missing, chrom)
+        clock(repr(genotypes))
+        kernel = make_sparse_grm(
+            genotypes,
+            threshold=threshold,
+            pairs=pairs,
+            scale=scale,  # type: ignore[arg-type]
+        )
+        clock(repr(kernel))
+        kernel.write(aside)
+        write_table(genotypes.excluded, Path(f"{aside}.excluded.tsv"))
+        parameters = {
+            "scale": scale,
+            "threshold": threshold,
+            "pairs": pairs,
+            "maf": maf,
+            "max_missing": max_missing,
+            "chrom": chrom,
+        }
+        write_provenance(
+            Path(f"{aside}.json"),
+            inputs,
+            parameters,
+            grm=kernel.info | {"n_variants": kernel.n_variants, "n_samples": len(kernel.samples)},
+            seconds=clock.seconds,
+        )
+    clock(f"written to {out}.grm.sp and beside it")
+    return "\n".join(
+        [
+            f"{out}: relatedness of {len(kernel.samples):,} samples from {kernel.n_variants:,} "
+            f"variants ({scale}): {kernel.n_pairs:,} pairs of {threshold:g} or more, among "
+            f"{kernel.info['n_pairs_looked_at']:,} looked at (--pairs {pairs}).",
+            f"{len(genotypes.excluded):,} variants filtered out (listed in {out}.excluded.tsv), "
             f"{kernel.info['n_monomorphic']:,} monomorphic left out.",
         ]
     )

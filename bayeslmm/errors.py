@@ -28,6 +28,24 @@ def listing(items: Iterable[object], limit: int = 5) -> str:
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit:,} more"
 
 
+def in_short(names: Iterable[object], limit: int = 12) -> str:
+    """Names with commas between them, the first few and how many there are if they are many.
+
+    Examples
+    --------
+    >>> in_short(["Intercept", "age"])
+    'Intercept, age'
+    >>> in_short((f"family[T.{i}]" for i in range(170)), limit=2)
+    'family[T.0], family[T.1], ... (170)'
+    >>> in_short([])
+    'none'
+    """
+    given = [str(name) for name in names]
+    if len(given) <= limit:
+        return ", ".join(given) or "none"
+    return f"{', '.join(given[:limit])}, ... ({len(given):,})"
+
+
 def require_library(name: str, extra: str, what: str) -> Any:
     """Import an optional library, or say how to install it."""
     try:

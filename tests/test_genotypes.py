@@ -341,6 +341,8 @@ def test_thresholds_are_inclusive_whichever_allele_is_rare(count):
         ({"chrom": []}, r"the selection is empty"),
         ({"chrom": "X", "region": "1:1-100"}, r"the selection is empty"),
         ({"region": "7:1-100"}, r"no chromosome '7'"),
+        ({"chrom": ["chrX", "7"]}, r"no chromosome 'chrX', '7'\. .* Did you mean 'X'\?"),
+        ({"region": "chr2L"}, r"Did you mean '2L'\?"),
         ({"min_maf": 0.6}, r"min_maf must be between 0 and 0\.5, but is 0\.6"),
         ({"max_missing": -1}, r"max_missing must be between 0 and 1, but is -1"),
         ({"min_maf": 0.5, "max_missing": 0, "chrom": "2L"}, r"none of 5 variants has maf >= 0\.5"),

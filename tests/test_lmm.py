@@ -651,6 +651,19 @@ def test_samples_with_missing_phenotypes_are_left_out():
     assert "3 dropped: phenotype missing" in repr(lmm)
 
 
+def test_many_covariates_are_named_in_short():
+    table = pd.DataFrame({"y": np.arange(60.0) % 7, "batch": [f"b{i % 20}" for i in range(60)]})
+    line = next(t for t in repr(bl.LMM("y ~ batch", table, None)).split("\n") if "covariates" in t)
+    assert line.endswith(", ... (20)")
+    assert len(line) < 250
+
+
+def test_a_path_where_a_kernel_belongs_is_told_how_to_be_read():
+    table = pd.DataFrame({"y": np.arange(9.0)})
+    with pytest.raises(InputError, match=r"not a str\. Of files: bl\.read_grm\('k'\)\."):
+        bl.LMM("y ~ 1", table, "k")
+
+
 def test_repr_tells_the_priors():
     y, C, K = dense.CASES[0].make()
     lmm = model(y, C, K, h2_prior=bl.priors.beta(2, 3, spike=0.5))

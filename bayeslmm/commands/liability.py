@@ -96,7 +96,11 @@ def _covariates(tree: Any) -> pd.DataFrame:
 
 
 def _lines(model: LiabilityLMM, scales: pd.DataFrame) -> list[str]:
-    lines = [f"# {model.formula}", f"{model.cases}, {len(model.y):,} samples in all", ""]
+    lines = [
+        f"## Heritability of the liability: {model.formula}",
+        f"{model.cases}, {len(model.y):,} samples in all",
+        "",
+    ]
     for estimate, row in scales.iterrows():
         mark = "  <- advised" if row.advised else ""
         lines.append(

@@ -335,9 +335,12 @@ class Genotypes:
         known = set(self.chromosomes)
         unknown = [label for label in labels if label not in known]
         if unknown:
+            other = [f"chr{label}".removeprefix("chrchr") for label in unknown]
+            meant = [label for label in other if label in known]
             raise InputError(
                 f"{self.name}: no chromosome {listing(unknown)}. "
                 f"There are {listing(self.chromosomes, limit=30)}."
+                + (f" Did you mean {listing(meant)}?" if meant else "")
             )
         return self.variants.chrom.isin(labels).to_numpy()
 

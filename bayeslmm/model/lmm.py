@@ -15,7 +15,7 @@ import pandas as pd
 
 from bayeslmm.bases.basis import Basis
 from bayeslmm.bases.kernel import Kernel, as_kernel, kernel_basis
-from bayeslmm.errors import InputError
+from bayeslmm.errors import InputError, in_short
 from bayeslmm.inputs.case_control import two_valued_note
 from bayeslmm.inputs.formulas import (
     Design,
@@ -388,7 +388,7 @@ class LMM:
         lines += [f"           {count:,} dropped: {reason}" for reason, count in dropped.items()]
         if (note := two_valued_note(self)) is not None:
             lines.append(f"  phenotype  {note}")
-        lines.append(f"  covariates  {', '.join(self.C.columns) or 'none'}")
+        lines.append(f"  covariates  {in_short(self.C.columns)}")
         lines.append(
             f"  kernel   {self._kernel!r}" if self._kernel is not None else "  kernel   none"
         )

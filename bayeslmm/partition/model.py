@@ -23,7 +23,7 @@ import pandas as pd
 
 from bayeslmm.bases.basis import Eigenbasis
 from bayeslmm.bases.kernel import Kernel
-from bayeslmm.errors import InputError, listing
+from bayeslmm.errors import InputError, in_short, listing
 from bayeslmm.inputs.formulas import pcs_asked
 from bayeslmm.model.lmm import LMM
 from bayeslmm.model.trees import data_groups, in_chains
@@ -335,7 +335,7 @@ class PartitionedLMM:
         lines = [f"PartitionedLMM  {self.formula}", f"  samples  {kept:,} analysed"]
         dropped = self.samples.reason[~self.samples.kept].value_counts()
         lines += [f"           {count:,} dropped: {reason}" for reason, count in dropped.items()]
-        lines.append(f"  covariates  {', '.join(self.C.columns) or 'none'}")
+        lines.append(f"  covariates  {in_short(self.C.columns)}")
         width = max(len(name) for name in self.kernels)
         for k, (name, K) in enumerate(self._grms.items()):
             label = "kernels" if not k else ""

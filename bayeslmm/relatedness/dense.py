@@ -276,6 +276,7 @@ def as_grm(kernel: GRM | HasGRM | pd.DataFrame | np.ndarray) -> GRM:
             raise InputError(
                 "A dense relatedness matrix is needed here (a GRM, a Pedigree, a square table or "
                 f"array), not a {type(kernel).__name__}."
+                + (f" Of files: bl.read_grm({kernel!r})." if isinstance(kernel, str) else "")
             ) from error
         return GRM(matrix, _numbers(len(matrix)), labelled=False)
     if not kernel.index.astype(str).equals(kernel.columns.astype(str)):

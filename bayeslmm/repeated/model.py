@@ -14,7 +14,7 @@ import pandas as pd
 
 from bayeslmm.bases.basis import Eigenbasis
 from bayeslmm.bases.kernel import Kernel, kernel_basis
-from bayeslmm.errors import InputError, listing
+from bayeslmm.errors import InputError, in_short, listing
 from bayeslmm.inputs.phenotypes import read_phenotypes
 from bayeslmm.model.lmm import LMM
 from bayeslmm.numerics import likelihood
@@ -302,7 +302,7 @@ class RepeatedLMM:
         lines += [f"           {count:,} dropped: {reason}" for reason, count in dropped.items()]
         lines += [
             f"  individuals  {len(self.individuals):,}, {each}",
-            f"  covariates  {', '.join(self.C.columns) or 'none'}",
+            f"  covariates  {in_short(self.C.columns)}",
             f"  kernel   {self._kernel!r}",
             "  priors   shares (genetic, permanent, residual) ~ Dirichlet(1, 1, 1), "
             "sd ~ HalfStudentT(4, sd(y))",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.errors import in_short
 from bayeslmm.model.tables import interval
 from bayeslmm.reporting import diagnostics, pages
 from bayeslmm.reporting.drafts import Draft, account, draw, listed, refuse_foreign, share
@@ -55,7 +56,7 @@ class LiabilityDraft(Draft):
         rows = {"phenotype": str(model.cases), "share of cases": f"{model.sample_prevalence:.3g}"}
         if model.prevalence is not None:
             rows["prevalence in the population"] = f"{model.prevalence:g}"
-        rows["covariates"] = ", ".join(model.C.columns) or "none"
+        rows["covariates"] = in_short(model.C.columns)
         self.section("data", "Data", "Data").add(account(model.samples), definitions(rows))
 
     def _model(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bayeslmm.errors import in_short
 from bayeslmm.model.heritability import h2_noun
 from bayeslmm.model.tables import interval
 from bayeslmm.reporting import diagnostics, pages
@@ -62,7 +63,7 @@ class PartitionDraft(Draft):
             definitions(
                 {
                     "phenotype": in_numbers(self.name, model.y),
-                    "covariates": ", ".join(model.C.columns) or "none",
+                    "covariates": in_short(model.C.columns),
                 }
             ),
             histogram(self.name, model.y),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.errors import InputError
+from bayeslmm.errors import InputError, in_short
 from bayeslmm.model.tables import interval
 from bayeslmm.reporting import diagnostics, pages
 from bayeslmm.reporting.drafts import Draft, account, draw, histogram, in_numbers, listed, share
@@ -80,7 +80,7 @@ class RepeatedDraft(Draft):
                     "records of one": f"{counts.iloc[0]}, of everybody"
                     if model.balanced
                     else f"{counts.min()} to {counts.max()}, {counts.mean():.3g} on average",
-                    "covariates": ", ".join(model.C.columns) or "none",
+                    "covariates": in_short(model.C.columns),
                 }
             ),
             histogram(self.name, model.y, "Records"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.errors import InputError
+from bayeslmm.errors import InputError, in_short
 from bayeslmm.genome.loci import find_loci, lambda_gc, lead_variants, neg_log10_p
 from bayeslmm.inputs.case_control import CaseControl, case_control
 from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
@@ -160,7 +160,7 @@ class _Report(Draft):
         section = self.section("data", "Data", "Data")
         section.add(account(model.samples))
         phenotype = in_numbers(self.name, y) if self.cases is None else f"{self.cases}"
-        covariates = ", ".join(model.C.columns) or "none"
+        covariates = in_short(model.C.columns)
         section.add(definitions({"phenotype": phenotype, "covariates": covariates}))
         if self.cases is None:
             section.add(histogram(self.name, y))

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayeslmm import datasets, kernels, plots, priors, transforms
-    from bayeslmm.bases.basis import Eigenbasis, eigenbasis, load_eigenbasis
+    from bayeslmm.bases.basis import Eigenbasis, eigenbasis
     from bayeslmm.bases.block import BlockBasis
+    from bayeslmm.bases.loading import load_eigenbasis
     from bayeslmm.bases.low_rank import LowRankBasis, low_rank_basis
     from bayeslmm.bases.structure import PCA, pca
     from bayeslmm.binary.ascertainment import Pcgc, pcgc
@@ -101,7 +102,7 @@ _HOME = {
     "ld_bins": "relatedness.variant_sets",
     "ld_scores": "relatedness.variant_sets",
     "liability_h2": "model.heritability",
-    "load_eigenbasis": "bases.basis",
+    "load_eigenbasis": "bases.loading",
     "maf_bins": "relatedness.variant_sets",
     "partition_grms": "relatedness.variant_sets",
     "pca": "bases.structure",

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bayeslmm as bl
-from bayeslmm.bases.basis import Eigenbasis, eigenbasis, load_eigenbasis
+from bayeslmm.bases.basis import Eigenbasis, eigenbasis
+from bayeslmm.bases.loading import load_eigenbasis
 from bayeslmm.errors import InputError
 from bayeslmm.relatedness.dense import GRM
 

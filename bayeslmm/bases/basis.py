@@ -8,7 +8,6 @@ Nothing outside of these touches a matrix of n x n.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -20,17 +19,15 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
+from bayeslmm.bases.folders import read_ids, save_basis
 from bayeslmm.errors import InputError, listing
 from bayeslmm.relatedness.dense import GRM, HasGRM, as_grm
-from bayeslmm.runs.files import is_empty_folder, sha256, write_aside
 from bayeslmm.runs.memory import fits, gigabytes, require_memory
 from bayeslmm.runs.progress import log
 
 if TYPE_CHECKING:
     from bayeslmm.relatedness.sparse import SparseGRM
 
-FORMAT = "bayeslmm eigenbasis 1"
-_OWN_CHECKSUM = "sha256_of_the_above"
 # LAPACK's syevd sizes its workspace, 2 n^2, in 32-bit integers.
 _LARGEST_SYEVD = 32_000
 # Eigenvalues of a positive-semidefinite K computed in float32 may fall this far below
@@ -423,52 +420,8 @@ def _reverse_columns(U: np.ndarray) -> None:
         U[:, n - j : n - i] = left[:, ::-1]
 
 
-def load_eigenbasis(
-    path: str | os.PathLike[str], *, verify: bool = True, grm: GRM | None = None
-) -> Basis:
-    """Load a basis saved by its `save`; its matrices stay on disk, memory-mapped.
-
-    Parameters
-    ----------
-    path : path-like
-        The folder.
-    verify : bool
-        Compare every file's SHA-256 with basis.json.
-    grm : GRM, optional
-        The matrix that it comes from, if known; else the one in the folder.
-
-    Raises
-    ------
-    InputError
-        If the folder is no basis, or a file was damaged or edited.
-    """
-    folder = Path(path)
-    try:
-        text = (folder / "basis.json").read_bytes().decode()
-        about = json.loads(text)
-        known = about["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder}: not a saved eigenbasis (no readable basis.json).") from error
-    if not known:
-        raise InputError(f"{folder}: format '{about['format']}' is not '{FORMAT}'.")
-    # the text too: another last digit of a number may mean the same number
-    as_written = text == _json(about)
-    if about.pop(_OWN_CHECKSUM, "") != _own_checksum(about) or not as_written:
-        raise InputError(f"{folder / 'basis.json'}: damaged or edited (SHA-256 differs).")
-    for name, expected in about["sha256"].items():
-        if not (folder / name).is_file():
-            raise InputError(f"{folder / name}: no such file, but basis.json names it.")
-        if verify and sha256(folder / name) != expected:
-            raise InputError(f"{folder / name}: damaged or edited (SHA-256 differs). Make it anew.")
-    kind = about.get("kind", "dense")
-    if kind == "block":
-        from bayeslmm.bases.block import load_block_basis
-
-        return load_block_basis(folder, about)
-    if kind == "low rank":
-        from bayeslmm.bases.low_rank import load_low_rank_basis
-
-        return load_low_rank_basis(folder, about)
+def load_dense_basis(folder: Path, about: dict[str, Any], grm: GRM | None) -> Eigenbasis:
+    """What `Eigenbasis.save` wrote; `grm` is the matrix that it comes from, if at hand."""
     values = np.load(folder / "values.npy")
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
     samples = read_ids(folder / "samples.txt")
@@ -488,52 +441,9 @@ def load_eigenbasis(
     )
 
 
-def save_basis(
-    path: str | os.PathLike[str],
-    kind: str,
-    arrays: dict[str, np.ndarray],
-    ids: dict[str, pd.Index],
-    about: dict[str, Any],
-    *,
-    overwrite: bool,
-) -> None:
-    """Write a basis' folder: arrays as .npy, ids as .txt, and basis.json with all checksums."""
-    path = Path(path)
-    if path.is_dir() and not is_empty_folder(path) and not (path / "basis.json").is_file():
-        raise InputError(f"{path} is a folder, but no saved eigenbasis: it is kept.")
-    with write_aside(path, overwrite=overwrite) as folder:
-        folder.mkdir()
-        for name, array in arrays.items():
-            contiguous = array.flags.c_contiguous or array.flags.f_contiguous
-            np.save(folder / f"{name}.npy", array if contiguous else np.ascontiguousarray(array))
-        for name, index in ids.items():
-            _write_ids(folder / f"{name}.txt", index)
-        known = {"format": FORMAT, "kind": kind} | about
-        known["sha256"] = {f.name: sha256(f) for f in sorted(folder.iterdir())}
-        known[_OWN_CHECKSUM] = _own_checksum(known)
-        (folder / "basis.json").write_text(_json(known), encoding="utf-8", newline="\n")
-
-
 def fingerprint(samples: pd.Index) -> str:
     """A hash of sample ids in their order."""
     return hashlib.sha256("\n".join(samples).encode()).hexdigest()
-
-
-def _write_ids(path: Path, ids: pd.Index) -> None:
-    path.write_text("".join(f"{i}\n" for i in ids), encoding="utf-8", newline="\n")
-
-
-def read_ids(path: Path) -> pd.Index:
-    """Sample ids of a saved basis."""
-    return pd.Index(path.read_bytes().decode().split("\n")[:-1], name="id", dtype="str")
-
-
-def _json(about: dict[str, Any]) -> str:
-    return json.dumps(about, indent=1, default=str)
-
-
-def _own_checksum(about: dict[str, Any]) -> str:
-    return hashlib.sha256(_json(about).encode()).hexdigest()
 
 
 def _check_symmetric(K: np.ndarray, samples: pd.Index) -> None:

@@ -24,7 +24,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from bayeslmm.bases.basis import NEGATIVE, check_not_identity, read_ids, save_basis
+from bayeslmm.bases.basis import NEGATIVE, check_not_identity
+from bayeslmm.bases.folders import read_ids, save_basis
 from bayeslmm.errors import InputError, listing
 from bayeslmm.runs.memory import require_memory
 from bayeslmm.runs.progress import log

@@ -27,7 +27,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from bayeslmm.bases.basis import check_not_identity, read_ids, save_basis
+from bayeslmm.bases.basis import check_not_identity
+from bayeslmm.bases.folders import read_ids, save_basis
 from bayeslmm.errors import InputError, listing
 from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.relatedness.scales import Scale, standardize

@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from bayeslmm.bases.basis import Basis, load_eigenbasis
+from bayeslmm.bases.basis import Basis
+from bayeslmm.bases.loading import load_eigenbasis
 from bayeslmm.commands.shared import (
     genotype_files,
     kernel_files,

@@ -189,7 +189,8 @@ class GRM:
         vectors : {"float64", "float32"}
             Precision of the eigenvectors.
         """
-        from bayeslmm.bases.basis import Eigenbasis, decompose, fingerprint, load_eigenbasis
+        from bayeslmm.bases.basis import Eigenbasis, decompose, fingerprint
+        from bayeslmm.bases.loading import load_eigenbasis
 
         ids = self.samples if samples is None else pd.Index(samples, name="id", dtype="str")
         key = (center, fingerprint(ids), vectors)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import bayeslmm as bl
 from bayeslmm.errors import InputError
 from bayeslmm.inputs.formulas import design_from_arrays, design_from_formula
-from bayeslmm.inputs.phenotypes import read_phenotypes
+from bayeslmm.inputs.phenotypes import may_use, read_phenotypes
 
 ROWS = [["001", "1.5", "F"], ["002", "NA", "M"], ["010", "-9", "F"], ["7", "-2e-1", "NA"]]
 
@@ -186,6 +186,20 @@ def test_nines_far_from_all_other_values_are_told_of(tmp_path, caplog, values, t
         assert f"x.tsv: column 'y' {told}. It is taken as a value" in caplog.messages[0]
         assert f"missing=['', 'NA', '{code}'] (in a shell: --na {code})" in caplog.messages[0]
         assert read_phenotypes(path, missing=["NA", code]).y.isna().sum() == values.count(code)
+
+
+def test_columns_that_no_formula_uses_may_be_mixed(tmp_path):
+    """A wide table is not refused for a column that is not asked for; one that is used is."""
+    rows = [[f"i{i}", str(i), "late" if i == 3 else str(i % 2), "-999"] for i in range(12)]
+    path = written(tmp_path / "x.tsv", rows, ("id", "y", "note", "old"))
+    with pytest.raises(InputError, match="column 'note' is 'late'"):
+        read_phenotypes(path)
+    table = read_phenotypes(path, needed=may_use("y ~ 1"))
+    assert table.note.tolist()[2:5] == ["0", "late", "0"]
+    assert table.y.dtype == np.float64
+    assert len(bl.LMM("y ~ 1", path, None).y) == 12
+    with pytest.raises(InputError, match="column 'note' is 'late'"):
+        bl.LMM("y ~ note", path, None)
 
 
 def test_codes_for_missing_that_are_unknown_are_named(tmp_path):

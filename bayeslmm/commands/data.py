@@ -24,7 +24,7 @@ from bayeslmm.commands.shared import (
 from bayeslmm.errors import InputError
 from bayeslmm.inputs.formulas import design_from_formula, without_pcs
 from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
-from bayeslmm.inputs.phenotypes import read_phenotypes
+from bayeslmm.inputs.phenotypes import may_use, read_phenotypes
 from bayeslmm.relatedness.dense import GRM, Relatedness
 from bayeslmm.relatedness.sums import grm as make_grm
 from bayeslmm.relatedness.sums import keeps_chromosomes
@@ -114,7 +114,12 @@ class Data:
 
     def table(self) -> pd.DataFrame:
         """The table of phenotypes."""
-        return read_phenotypes(self.pheno, id=self.id, missing=missing_codes(self.na))
+        return read_phenotypes(
+            self.pheno,
+            id=self.id,
+            missing=missing_codes(self.na),
+            needed=may_use(*self.formulas),
+        )
 
     @cached_property
     def cohort(self) -> Genotypes:

@@ -19,7 +19,7 @@ from bayeslmm.commands.shared import (
 )
 from bayeslmm.errors import InputError
 from bayeslmm.inputs.genotypes import read_genotypes
-from bayeslmm.inputs.phenotypes import read_phenotypes, relabel
+from bayeslmm.inputs.phenotypes import may_use, read_phenotypes, relabel
 from bayeslmm.model.heritability import is_two_valued
 from bayeslmm.model.lmm import LMM
 from bayeslmm.relatedness.dense import Relatedness
@@ -58,7 +58,11 @@ def predict(
         table = data.table()
         codes = missing_codes(data.na)
         others = (
-            None if new_pheno is None else read_phenotypes(new_pheno, id=data.id, missing=codes)
+            None
+            if new_pheno is None
+            else read_phenotypes(
+                new_pheno, id=data.id, missing=codes, needed=may_use(*data.formulas)
+            )
         )
         genotypes = None if new is None else read_genotypes(new)
         kernel = data.kernel(table, run.clock)

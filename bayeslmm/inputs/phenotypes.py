@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import os
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def read_phenotypes(
     id: str | None = None,
     missing: Sequence[str] = MISSING_CODES,
     repeated: bool = False,
+    needed: Callable[[str], bool] | None = None,
 ) -> pd.DataFrame:
     """Read a table of phenotypes and covariates.
 
@@ -46,6 +48,9 @@ def read_phenotypes(
         numbers are compared as numbers). If -9 is a value of yours, pass your own list.
     repeated : bool
         Whether a sample may have several rows (for `RepeatedLMM`).
+    needed : callable, optional
+        Whether a column (by name) will be used; by default all may be. In others a mixture of
+        numbers and text is no error: they stay text.
 
     Returns
     -------
@@ -78,8 +83,10 @@ def read_phenotypes(
         if column in ("FID", "IID", id):
             table[column] = _ids(table[column], path)
         else:
-            table[column] = _typed(table[column], path, missing)
-            _tell_of_nines(table[column], path)
+            use = needed is None or needed(str(column))
+            table[column] = _typed(table[column], path, missing, strict=use)
+            if use:
+                _tell_of_nines(table[column], path)
     return _index_by_id(table, id, path, repeated=repeated)
 
 
@@ -134,7 +141,25 @@ def _ids(column: pd.Series, path: Path) -> pd.Series:
     return column.astype("str")
 
 
-def _typed(column: pd.Series, path: Path, missing: Sequence[str]) -> pd.Series:
+def may_use(*formulas: str) -> Callable[[str], bool]:
+    """Whether some of the formulas may use a column: its name is somewhere in them.
+
+    Examples
+    --------
+    >>> used = may_use("cd8 ~ sex + np.log(age)", "mch ~ 1")
+    >>> [name for name in ("cd8", "age", "notes") if used(name)]
+    ['cd8', 'age']
+    >>> may_use("y ~ .")("notes")
+    True
+    """
+    text = "\n".join(formulas)
+    every = re.search(r"(?<![\w.])\.(?![\w.])", text) is not None
+    return lambda column: every or column in text
+
+
+def _typed(
+    column: pd.Series, path: Path, missing: Sequence[str], *, strict: bool = True
+) -> pd.Series:
     codes = pd.to_numeric(pd.Series(list(missing), dtype="str"), errors="coerce").dropna()
     if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
         numbers = column.astype(np.float64)
@@ -147,7 +172,7 @@ def _typed(column: pd.Series, path: Path, missing: Sequence[str]) -> pd.Series:
     present, numeric = text.notna(), numbers.notna()
     if (numeric == present).all():
         return numbers.mask(numbers.isin(codes))
-    if numeric.sum() > 0.5 * present.sum():
+    if strict and numeric.sum() > 0.5 * present.sum():
         wrong = (present & ~numeric).to_numpy()
         raise InputError(
             f"{_place(column, path, wrong)}: column '{column.name}' is "
@@ -226,7 +251,7 @@ def phenotype_table(
         If it is no table, or its rows cannot be matched to the kernel.
     """
     if isinstance(data, str | os.PathLike):
-        data, id = read_phenotypes(data, id=id), None
+        data, id = read_phenotypes(data, id=id, needed=may_use(formula)), None
     if not isinstance(data, pd.DataFrame):
         raise InputError(
             f"Formula '{formula}' needs a table (DataFrame or file), but data is "

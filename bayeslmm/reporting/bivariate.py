@@ -84,9 +84,9 @@ class BivariateDraft(Draft):
                     "Each point is a sample with both traits.",
                 )
             )
-        self.checks.append(diagnostics.of_samples(model))
+        self.checks.append(diagnostics.of_samples(model.samples))
         for trait, alone in zip(model.traits, model.each(), strict=True):
-            self.checks.append(diagnostics.of_phenotype(alone, trait))
+            self.checks.append(diagnostics.of_phenotype(alone.y, trait))
 
     def _model(self) -> None:
         section = self.section("model", "Model and priors", "Model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -26,22 +26,6 @@ LEVELS: tuple[Level, ...] = ("good", "look", "problem")
 _TWINS = 0.95
 _FEW, _FEW_CASES = 200, 50
 _R_HAT = 1.05
-
-
-class Analysed(Protocol):
-    """What the models have in common here."""
-
-    @property
-    def y(self) -> Any:
-        """Phenotypes."""
-
-    @property
-    def ids(self) -> pd.Index:
-        """Samples analysed."""
-
-    @property
-    def samples(self) -> pd.DataFrame:
-        """Every sample: kept, and the reason if not."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +61,9 @@ def worst(checks: Iterable[Check]) -> Level:
     return LEVELS[max((LEVELS.index(c.level) for c in checks), default=0)]
 
 
-def of_samples(model: Analysed, unit: str = "samples") -> Check:
+def of_samples(account: pd.DataFrame, unit: str = "samples") -> Check:
     """How many samples were analysed, and how many left out; `unit` is what they are."""
-    account = model.samples
-    n, total = len(model.ids), len(account)
+    n, total = int(account.kept.sum()), len(account)
     dropped = total - n
     reasons = account.reason[~account.kept].value_counts()
     told = "; ".join(f"{count:,} {reason}" for reason, count in reasons.items())
@@ -121,9 +104,8 @@ def of_individuals(counts: pd.Series) -> Check:
     return Check("Individuals", "good", finding)
 
 
-def of_phenotype(model: Analysed, label: str = "", unit: str = "samples") -> Check:
+def of_phenotype(y: np.ndarray, label: str = "", unit: str = "samples") -> Check:
     """Whether the phenotype is what a linear model wants; `label` tells one of several."""
-    y = model.y
     name = f"Phenotype {label}" if label else "Phenotype"
     values = len(np.unique(y))
     if is_two_valued(y):

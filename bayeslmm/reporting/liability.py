@@ -43,7 +43,7 @@ class LiabilityDraft(Draft):
         if "latent" in self.tree.children:
             self._risks()
         self.checks += [
-            diagnostics.of_samples(model),
+            diagnostics.of_samples(model.samples),
             diagnostics.of_cases(model.cases),
             self._design(),
             diagnostics.of_sampling(self.tree, few="Raise draws"),

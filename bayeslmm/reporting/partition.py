@@ -68,7 +68,7 @@ class PartitionDraft(Draft):
             ),
             histogram(self.name, model.y),
         )
-        self.checks += [diagnostics.of_samples(model), diagnostics.of_phenotype(model)]
+        self.checks += [diagnostics.of_samples(model.samples), diagnostics.of_phenotype(model.y)]
         self._model()
         self._shares()
         known = sum(K.n_variants > 0 for K in model.grms.values())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -286,12 +285,11 @@ class RepeatedDraft(Draft):
 
     def _look(self) -> None:
         model, posterior = self.model, self.tree["posterior"].dataset
-        rows: Any = SimpleNamespace(y=model.y, ids=model.C.index, samples=model.records)
         h2, t = (posterior[name].to_numpy().ravel() for name in ("h2", "repeatability"))
         self.checks += [
-            diagnostics.of_samples(rows, "records"),
+            diagnostics.of_samples(model.records, "records"),
             diagnostics.of_individuals(model.counts),
-            diagnostics.of_phenotype(rows, unit="records"),
+            diagnostics.of_phenotype(model.y, unit="records"),
             *diagnostics.of_kernel(model.grm, model.individuals),
         ]
         genetic_part = h2 / t

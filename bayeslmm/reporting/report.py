@@ -176,10 +176,10 @@ class _Report(Draft):
                 )
             )
         self.checks += [
-            diagnostics.of_samples(model),
+            diagnostics.of_samples(model.samples),
             diagnostics.of_cases(self.cases)
             if self.cases is not None and self.logistic
-            else diagnostics.of_phenotype(model),
+            else diagnostics.of_phenotype(model.y),
         ]
 
     def _model(self) -> None:

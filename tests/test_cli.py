@@ -81,6 +81,34 @@ def test_codes_for_missing_of_the_command_line(pheno, grm, tmp_path):
     assert about["parameters"]["na"] == "none,-999"
 
 
+def test_only_some_samples_and_variants(mice, pheno, tmp_path):
+    """--keep and --extract choose for relatedness and tests alike; the report knows of them."""
+    ids = pd.read_csv(pheno, sep="\t", dtype=str)
+    kept = ids[["FID", "IID"]].iloc[::2]
+    (tmp_path / "keep.txt").write_text(
+        "#FID IID\nx nobody\n" + "".join(f"{fid} {iid}\n" for fid, iid in kept.to_numpy())
+    )
+    genotypes = bl.read_genotypes(mice)
+    variants = genotypes.variants.id[genotypes.variants.chrom.isin(["17", "18"])]
+    (tmp_path / "rs.txt").write_text("\n".join(variants))
+    asked = ["--pheno", pheno, "--formula", "cd8 ~ sex", "--test", "wald"]
+    asked += ["--keep", tmp_path / "keep.txt", "--extract", tmp_path / "rs.txt"]
+    ok("scan", mice, *asked, "--out", tmp_path / "out")
+    hits = pd.read_csv(tmp_path / "out" / "scan_cd8.tsv.gz", sep="\t")
+    some = genotypes.select(samples=list(kept.IID), variants=list(variants))
+    expected = bl.LMM("cd8 ~ sex", bl.read_phenotypes(pheno), bl.grm(some)).scan(some, "wald")
+    assert hits.id.tolist() == expected.id.tolist()
+    assert np.allclose(hits.neg_log10_p, expected.neg_log10_p, atol=1e-3, equal_nan=True)
+    told = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    assert {str(tmp_path / name) for name in ("keep.txt", "rs.txt")} <= set(told["inputs"])
+    assert "Report of cd8" in ok("report", tmp_path / "out", "--finemap", 0)
+    (tmp_path / "keep.txt").write_text("nobody\n")
+    message = refused("scan", mice, *asked, "--out", tmp_path / "no")
+    assert "keep.txt: its ids are of none of the 250 samples of" in message
+    message = refused("h2", "--grm", "k", *asked[:4], *asked[8:], "--out", tmp_path / "no")
+    assert "--extract make a relatedness matrix from genotypes" in message
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -193,7 +221,7 @@ def test_grm_in_gemmas_format_and_back(mice, pheno, tmp_path):
     ok("h2", "--grm", f"{out}.cXX.txt", *options)
     (tmp_path / "c.samples.txt").unlink()
     message = refused("h2", "--grm", f"{out}.cXX.txt", *options, "--overwrite")
-    assert "no sample ids" in message
+    assert "no ids" in message
     assert names(tmp_path / "h2"), "the results that were there are kept"
 
 

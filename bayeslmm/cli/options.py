@@ -32,6 +32,19 @@ MaxMissing = Annotated[
         "--max-missing", min=0, max=1, help="Leave out variants with more missing genotypes."
     ),
 ]
+Keep = Annotated[
+    Path | None,
+    typer.Option(
+        "--keep", help="Only the samples of this file: an id, or FID and IID, in each line."
+    ),
+]
+Extract = Annotated[
+    Path | None,
+    typer.Option(
+        "--extract",
+        help="Only the variants of BFILE whose ids are in this file, in relatedness and tests.",
+    ),
+]
 Scale = Annotated[
     str | None,
     typer.Option(
@@ -103,6 +116,8 @@ class Reading:
     scale: Scale = None
     maf: Maf = None
     max_missing: MaxMissing = None
+    keep: Keep = None
+    extract: Extract = None
 
     def data(
         self,

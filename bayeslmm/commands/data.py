@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bayeslmm.bases.basis import Basis
@@ -20,6 +21,7 @@ from bayeslmm.commands.shared import (
     missing_codes,
     read_kernel,
     selected,
+    words_of,
 )
 from bayeslmm.errors import InputError
 from bayeslmm.inputs.formulas import design_from_formula, without_pcs
@@ -29,7 +31,7 @@ from bayeslmm.relatedness.dense import GRM, Relatedness
 from bayeslmm.relatedness.sums import grm as make_grm
 from bayeslmm.relatedness.sums import keeps_chromosomes
 from bayeslmm.runs.checkpoints import Checkpoint
-from bayeslmm.runs.progress import blas_threads
+from bayeslmm.runs.progress import blas_threads, log
 from bayeslmm.runs.results import (
     PROVENANCE,
     Clock,
@@ -59,6 +61,8 @@ class Data:
         What a sample without a covariate is: an error, or dropped.
     na : str or None
         What else means missing in the table of phenotypes, with commas.
+    keep, extract : Path or None
+        Files with the ids of the only samples, and of the only variants, that count.
     """
 
     genotypes: str | None
@@ -72,12 +76,14 @@ class Data:
     max_missing: float | None = None
     missing: str = "error"
     na: str | None = None
+    keep: Path | None = None
+    extract: Path | None = None
 
     @classmethod
     def of(cls, parameters: dict[str, Any]) -> Data:
         """The data of earlier results, from the parameters of their provenance."""
         given = {field.name: parameters.get(field.name, field.default) for field in fields(cls)}
-        for name in ("pheno", "basis"):
+        for name in ("pheno", "basis", "keep", "extract"):
             given[name] = None if given[name] is None else Path(given[name])
         return cls(**given)
 
@@ -105,27 +111,56 @@ class Data:
                 f"{len(given)} sources of relatedness were named, one is needed: genotypes "
                 "(BFILE), or --grm, or --basis."
             )
-        filters = (self.scale, self.maf, self.max_missing)
+        filters = (self.scale, self.maf, self.max_missing, self.extract)
         if self.genotypes is None and any(option is not None for option in filters):
             raise InputError(
-                "--scale, --maf and --max-missing make a relatedness matrix from genotypes "
-                "(BFILE); --grm and --basis are taken as they are."
+                "--scale, --maf, --max-missing and --extract make a relatedness matrix from "
+                "genotypes (BFILE); --grm and --basis are taken as they are."
             )
 
     def table(self) -> pd.DataFrame:
         """The table of phenotypes."""
-        return read_phenotypes(
+        table = read_phenotypes(
             self.pheno,
             id=self.id,
             missing=missing_codes(self.na),
             needed=may_use(*self.formulas),
         )
+        if self.keep is None:
+            return table
+        there = table.index.isin(self._wanted)
+        if "FID" in table:
+            there |= (table["FID"].astype(str) + "_" + table.index).isin(self._wanted).to_numpy()
+        return table[self._some(self.keep, there, f"samples of {self.pheno}")]
+
+    @cached_property
+    def _wanted(self) -> set[str]:
+        """Ids of the samples that --keep names: IID, and FID_IID for where that is the id."""
+        assert self.keep is not None
+        rows = words_of(self.keep)
+        return {row[:2][-1] for row in rows} | {"_".join(row[:2]) for row in rows}
+
+    @staticmethod
+    def _some(file: Path, there: np.ndarray, what: str) -> np.ndarray:
+        """Which were chosen by a file of ids, if any was; says how many."""
+        if not there.any():
+            raise InputError(f"{file}: its ids are of none of the {len(there):,} {what}.")
+        log.info("%s: %s of %s %s.", file, f"{there.sum():,}", f"{len(there):,}", what)
+        return there
 
     @cached_property
     def cohort(self) -> Genotypes:
         """The genotypes of all variants and samples; their tables are read once."""
         assert self.genotypes is not None
-        return read_genotypes(self.genotypes)
+        found = read_genotypes(self.genotypes)
+        if self.keep is not None:
+            there = found.samples.index.isin(self._wanted)
+            found = found.select(samples=self._some(self.keep, there, f"samples of {found.name}"))
+        if self.extract is not None:
+            ids = {word for row in words_of(self.extract) for word in row}
+            of = found.variants.id.isin(ids).to_numpy()
+            found = found.select(variants=self._some(self.extract, of, f"variants of {found.name}"))
+        return found
 
     def selected(self, genotypes: Genotypes, **names: Any) -> Genotypes:
         """Variants that are common and complete enough; `names` as `shared.selected` has them."""
@@ -178,13 +213,17 @@ class Data:
 
     def parameters(self) -> dict[str, Any]:
         """All of it, as provenance keeps it; see `of`."""
-        given = asdict(self) | {"pheno": str(self.pheno), "folder": os.getcwd()}
-        return given | {"basis": None if self.basis is None else str(self.basis)}
+        given = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in asdict(self).items()
+        }
+        return given | {"folder": os.getcwd()}
 
     def files(self) -> list[str]:
         """The files that were named; a basis' description holds the others' checksums."""
         genotypes = [] if self.genotypes is None else genotype_files(self.genotypes)
-        return [str(self.pheno), *genotypes, *kernel_files(self.grm, self.basis)]
+        lists = [str(file) for file in (self.keep, self.extract) if file is not None]
+        return [str(self.pheno), *lists, *genotypes, *kernel_files(self.grm, self.basis)]
 
 
 @dataclass(frozen=True)

@@ -109,14 +109,20 @@ def read_kernel(source: str) -> Relatedness:
 
 def read_ids(path: Path, kernel: Relatedness | Basis) -> list[str]:
     """Sample ids, one per line, or FID and IID as PLINK's --keep has them."""
-    rows = [line.split() for line in text_of(existing(path)).splitlines() if line.strip()]
-    rows = [row for row in rows if not row[0].startswith("#")]
-    if not rows:
-        raise InputError(f"{path}: no sample ids.")
+    rows = words_of(path)
     ids = [row[0] if len(row) == 1 else row[1] for row in rows]
     if not set(ids) & set(kernel.samples) and all(len(row) > 1 for row in rows):
         ids = [f"{row[0]}_{row[1]}" for row in rows]
     return ids
+
+
+def words_of(path: Path) -> list[list[str]]:
+    """The words of each line of a file of ids, comments (#) aside."""
+    rows = [line.split() for line in text_of(existing(path)).splitlines() if line.strip()]
+    rows = [row for row in rows if not row[0].startswith("#")]
+    if not rows:
+        raise InputError(f"{path}: no ids.")
+    return rows
 
 
 def genotype_files(bfile: str) -> list[str]:

@@ -31,6 +31,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=235)
     parser.add_argument("--methods", nargs="+", default=["gibbs", "susie"])
+    parser.add_argument("--phi", type=float, nargs="+", default=list(PHI), help="of the fit")
     parser.add_argument("--out", required=True)
     o = parser.parse_args()
     begin = time.perf_counter()
@@ -94,7 +95,13 @@ def main():
                 continue
             start = time.process_time()
             found = bl.finemap(
-                own, genotypes, snps=ids, method=method, expected_effects=expected, seed=replicate
+                own,
+                genotypes,
+                snps=ids,
+                method=method,
+                expected_effects=expected,
+                phi=o.phi,
+                seed=replicate,
             )
             seconds = time.process_time() - start
             assert list(found.variants.id) == ids

@@ -260,27 +260,31 @@ def terms(data: Rotated, h2: np.ndarray, *, precision: np.ndarray | None = None)
     half = np.linalg.solve(L, g[..., None])[..., 0]
     b = np.linalg.solve(np.swapaxes(L, 1, 2), half[..., None])[..., 0]
     Q = yy - (half * half).sum(axis=1)
-    for near in np.flatnonzero(h2 > _NEARLY_SINGULAR):
-        L[near], b[near], Q[near] = _by_rows(data, float(h2[near]), precision)
+    near = np.flatnonzero(h2 > _NEARLY_SINGULAR)
+    for at, w in weight_blocks(data, h2[near]):
+        L[near[at]], b[near[at]], Q[near[at]] = _by_rows(data, w, precision)
     logdet_A = 2 * np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
     return Terms(logdet_d + logdet_A, Q, logdet_d + centring, b, L)
 
 
 def _by_rows(
-    data: Rotated, h2: float, precision: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """L, b and Q at one h2 next to 1, from a triangle of D^-1/2 [C, y] itself.
+    data: Rotated, w: np.ndarray, precision: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """L, b and Q at some h2 next to 1, weights w (g, n), from triangles of D^-1/2 [C, y] itself.
 
     A = C'D^-1 C has the square of its condition number: where K is singular, A loses as many
     digits as 1 - h2 has zeros.
     """
     c = data.C.shape[1]
-    both = np.column_stack([data.C, data.y]) * np.sqrt(weights(data, h2))[:, None]
+    both = np.sqrt(w)[:, :, None] * np.column_stack([data.C, data.y])
     if precision is not None:
-        both = np.vstack([both, np.column_stack([np.diag(np.sqrt(precision)), np.zeros(c)])])
+        rows = np.column_stack([np.diag(np.sqrt(precision)), np.zeros(c)])
+        both = np.concatenate([both, np.broadcast_to(rows, (len(w), *rows.shape))], axis=1)
     R = np.linalg.qr(both, mode="r")
-    R *= np.where(np.diagonal(R) < 0, -1.0, 1.0)[:, None]
-    return R[:c, :c].T, np.linalg.solve(R[:c, :c], R[:c, c]), float(R[c, c] ** 2)
+    R *= np.where(np.diagonal(R, axis1=1, axis2=2) < 0, -1.0, 1.0)[:, :, None]
+    triangle = R[:, :c, :c]
+    b = np.linalg.solve(triangle, R[:, :c, c, None])[..., 0]
+    return np.swapaxes(triangle, 1, 2), b, R[:, c, c] ** 2
 
 
 def restricted_loglik(data: Rotated, h2: np.ndarray) -> np.ndarray:

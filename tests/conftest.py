@@ -1,5 +1,4 @@
 import os
-import sys
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before NumPy is imported: workers share the processors
@@ -41,11 +40,3 @@ def dosage():
     x[rng.random(x.shape) < 0.1] = np.nan
     x[:, 3], x[:, 4], x[:, 5] = 0, 1, np.nan
     return x
-
-
-@pytest.fixture(autouse=True)
-def _figures_are_closed():
-    """Figures of a test are gone after it, whatever test comes next in the same process."""
-    yield
-    if "matplotlib.pyplot" in sys.modules:
-        sys.modules["matplotlib.pyplot"].close("all")

@@ -201,7 +201,7 @@ def repeatability(
     >>> table = pd.DataFrame({"id": np.repeat([f"a{i}" for i in range(80)], 2)})
     >>> table["y"] = np.random.default_rng(2).normal(size=160)
     >>> K = bl.GRM(bl.grm(x).matrix, samples=table.id.unique())
-    >>> tree = bl.RepeatedLMM("y ~ 1", table, K, id="id").sample(200, seed=1)
+    >>> tree = bl.RepeatedLMM("y ~ 1", table, K, id="id").sample(seed=1)
     >>> bl.plots.repeatability(tree).get_xlabel()
     'Share of the variance'
     """

@@ -196,14 +196,18 @@ def repeatability(
 
     Examples
     --------
+    Draws of `RepeatedLMM.sample` have these, among others:
+
+    >>> import xarray as xr
     >>> import bayeslmm as bl
-    >>> x = np.random.default_rng(1).integers(0, 3, size=(80, 300))
-    >>> table = pd.DataFrame({"id": np.repeat([f"a{i}" for i in range(80)], 2)})
-    >>> table["y"] = np.random.default_rng(2).normal(size=160)
-    >>> K = bl.GRM(bl.grm(x).matrix, samples=table.id.unique())
-    >>> tree = bl.RepeatedLMM("y ~ 1", table, K, id="id").sample(seed=1)
-    >>> bl.plots.repeatability(tree).get_xlabel()
-    'Share of the variance'
+    >>> rng = np.random.default_rng(1)
+    >>> shares = rng.dirichlet([8, 4, 6], size=(4, 250))
+    >>> draws = {"h2": shares[..., 0], "repeatability": shares[..., :2].sum(axis=-1)}
+    >>> posterior = xr.Dataset({name: (("chain", "draw"), x) for name, x in draws.items()})
+    >>> attrs = {"formula": "weight ~ age", "n_records": 900, "n_individuals": 300}
+    >>> tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), "posterior": posterior})
+    >>> bl.plots.repeatability(tree).get_title("left")
+    'weight ~ age'
     """
     posterior = tree["posterior"].dataset
     if "repeatability" not in posterior:

@@ -311,3 +311,11 @@ def test_a_folder_of_other_results_is_refused(files):
     assert run("report", files).exit_code != 0
     assert "no results to report on" in run("report", files).output
     out.unlink(missing_ok=True)
+
+
+def test_results_without_a_report_are_told_so(files):
+    out = files / "predicted"
+    asked = ["--pheno", files / "pheno.tsv", "--formula", "one ~ age", "--out", out]
+    done = run("threshold", files / "cohort", *asked, "--replicates", "20")
+    assert done.exit_code == 0, done.output
+    assert "bayeslmm threshold, which has none: its summary and tables" in run("report", out).output

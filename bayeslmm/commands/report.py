@@ -216,9 +216,14 @@ def _provenance(results: Path) -> dict[str, Any]:
             f"--out named in one of {commands}."
         ) from error
     if not known:
+        analysis = given.get("analysis")
         raise InputError(
-            f"{results}: a report is made of the results of {commands}; these are of another "
-            "command, or of an earlier version: make them anew."
+            f"{results}: a report is made of the results of {commands}; these are of "
+            + (
+                f"bayeslmm {analysis}, which has none: its summary and tables are all."
+                if analysis and "inputs" in about
+                else "another command, or of an earlier version: make them anew."
+            )
         )
     return about
 

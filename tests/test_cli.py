@@ -221,7 +221,7 @@ def test_grm_in_gemmas_format_and_back(mice, pheno, tmp_path):
     ok("h2", "--grm", f"{out}.cXX.txt", *options)
     (tmp_path / "c.samples.txt").unlink()
     message = refused("h2", "--grm", f"{out}.cXX.txt", *options, "--overwrite")
-    assert "no ids" in message
+    assert "no sample ids" in message
     assert names(tmp_path / "h2"), "the results that were there are kept"
 
 

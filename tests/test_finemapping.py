@@ -385,15 +385,16 @@ def test_exact_integrates_the_share_of_effects(cohort):
 
 
 @pytest.mark.algebra
+@pytest.mark.parametrize("expected", [0.05, 1.0])
 @pytest.mark.parametrize(
     ("seed", "effects"), [(1, ()), (2, ((3, 0.35),)), (3, ((1, 0.5), (6, -0.5)))]
 )
-def test_gibbs_agrees_with_exact_enumeration(seed, effects):
-    """With improbable effects of one width the priors are the same: no SNP has two effects."""
+def test_gibbs_agrees_with_exact_enumeration(seed, effects, expected):
+    """With effects of one width the priors are the same, but for the size of two of one SNP."""
     cohort = Cohort(n=200, k=7, effects=effects, seed=seed)
-    options = {"region": "7", "expected_effects": 0.05, "phi": (0.3,), "seed": 1}
+    options = {"region": "7", "expected_effects": expected, "phi": (0.3,), "seed": 1}
     model = cohort.model()
-    found = model.finemap(**options).variants
+    found = model.finemap(sweeps=1000 if expected < 1 else 4000, **options).variants
     exact = model.finemap(method="exact", **options).variants
     np.testing.assert_allclose(found["pip"], exact["pip"], atol=0.02)
     np.testing.assert_allclose(found["beta"], exact["beta"], atol=0.01)

@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before NumPy is imported: workers share the processors
@@ -15,6 +16,19 @@ settings.register_profile("bayeslmm", deadline=None)  # a busy machine is no fai
 settings.load_profile("bayeslmm")
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+class Figures:
+    """Figures are gone after what made them, examples of docstrings too."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_teardown(self):
+        if "matplotlib.pyplot" in sys.modules:
+            sys.modules["matplotlib.pyplot"].close("all")
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(Figures())
 
 
 @pytest.fixture(scope="session")

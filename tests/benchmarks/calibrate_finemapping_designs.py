@@ -2,8 +2,8 @@
 
     python tests/benchmarks/calibrate_finemapping_designs.py --design qtl --out NAME
 
-Designs: qtl (1 to 5 causal SNPs, 0.5% to 5% of the variance each, the default prior), prior
-(number, places and sizes drawn from the prior, 3 effects expected), small (8 SNPs, drawn from the
+Designs: qtl (1 to 5 causal SNPs, 0.5% to 5% of the variance each, the default prior), sizes (the
+same with sizes of effects as the prior has them), prior (number, places and sizes drawn from the prior, 3 effects expected), small (8 SNPs, drawn from the
 prior of the enumeration, 2 effects expected: --methods exact susie gibbs). Writes
 NAME.pip.csv.gz, a row for each SNP, and NAME.sets.csv, a row for each credible set, as it goes;
 stops after so many seconds.
@@ -27,7 +27,7 @@ H2 = 0.4
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--design", choices=["qtl", "prior", "small"], required=True)
+    parser.add_argument("--design", choices=["qtl", "sizes", "prior", "small"], required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=235)
     parser.add_argument("--methods", nargs="+", default=["gibbs", "susie"])
@@ -49,7 +49,7 @@ def main():
     model = bl.LMM("cd8 ~ sex", mice.phenotypes, kernel)
     assert model.ids.equals(genotypes.samples.index)
     autosomes = [c for c in genotypes.chromosomes if c != "X"]
-    expected = {"qtl": 1.0, "prior": 3.0, "small": 2.0}[o.design]
+    expected = {"qtl": 1.0, "sizes": 1.0, "prior": 3.0, "small": 2.0}[o.design]
     pips, sets, replicate, saved = [], [], 0, time.perf_counter()
     while time.perf_counter() - begin < o.seconds:
         on = np.flatnonzero(chrom == autosomes[replicate % len(autosomes)])
@@ -67,6 +67,10 @@ def main():
             at = rng.choice(k, size=count, replace=False)
             beta = rng.choice([-1, 1], size=count) * np.sqrt(rng.uniform(0.005, 0.05, size=count))
             scale = np.sqrt(max(1 - np.sum(beta**2), 0.1))
+        elif o.design == "sizes":
+            count = rng.integers(1, 6)
+            at = rng.choice(k, size=count, replace=False)
+            beta, scale = rng.choice(PHI, size=count) * rng.normal(size=count), 1.0
         elif o.design == "prior":  # effects of any SNP, more than one of the same at times
             at = from_prior(k, expected, rng)
             count = len(at)
@@ -74,7 +78,7 @@ def main():
         else:  # an effect for each SNP that is in, one width for all
             at = np.unique(from_prior(k, expected, rng))
             beta, scale = rng.choice(PHI) * rng.normal(size=len(at)), 1.0
-        if o.design == "qtl":
+        if o.design in ("qtl", "sizes"):
             # As in calibrate_finemapping.py: a share of this very background.
             u = Z.T @ rng.normal(size=len(Z)).astype(np.float32)
             e = rng.normal(size=len(u))

@@ -22,6 +22,7 @@ import pandas as pd
 from bayeslmm.bases.folders import read_ids, save_basis
 from bayeslmm.errors import InputError, listing
 from bayeslmm.relatedness.dense import GRM, HasGRM, as_grm
+from bayeslmm.relatedness.triangle import panels
 from bayeslmm.runs.memory import fits, gigabytes, require_memory
 from bayeslmm.runs.progress import log
 
@@ -447,22 +448,25 @@ def fingerprint(samples: pd.Index) -> str:
 
 
 def _check_symmetric(K: np.ndarray, samples: pd.Index) -> None:
-    n = len(K)
-    step = max(1, _PIECE // n)
     largest, gap, where = 0.0, 0.0, (0, 0)
-    for start in range(0, n, step):
-        part = K[:, start : start + step]
-        if not np.isfinite(part).all():
+    columns = panels(len(K))
+    for left in columns:
+        part = K[:, left]
+        least, most = float(part.min()), float(part.max())  # NaN if any is
+        if not np.isfinite([least, most]).all():
             i, j = np.argwhere(~np.isfinite(part))[0]
             raise InputError(
-                f"The kernel is not finite for samples '{samples[i]}' and '{samples[start + j]}' "
-                f"({part[i, j]})."
+                f"The kernel is not finite for samples '{samples[i]}' and "
+                f"'{samples[left.start + j]}' ({part[i, j]})."
             )
-        largest = max(largest, float(part.max()), -float(part.min()))
-        difference = np.abs(part - K[start : start + step].T)
-        if difference.max() > gap:
-            i, j = np.unravel_index(np.argmax(difference), difference.shape)
-            gap, where = float(difference[i, j]), (int(i), start + int(j))
+        largest = max(largest, most, -least)
+        for up in columns:  # tiles stay in the cache, turned round too
+            if up.start > left.start:
+                break
+            difference = np.abs(K[up, left] - K[left, up].T)
+            if difference.max() > gap:
+                i, j = np.unravel_index(np.argmax(difference), difference.shape)
+                gap, where = float(difference[i, j]), (up.start + int(i), left.start + int(j))
     if gap > 1e-5 * largest:
         i, j = where
         raise InputError(

@@ -373,8 +373,12 @@ class _Sum:
 
     def add(self, partial: _Partial, chrom: str | None) -> None:
         """Add a run's sum; that of a chromosome is kept by itself, too."""
-        for columns in panels(len(self.total)):
+
+        def add(columns: slice) -> None:
             self.total[: columns.stop, columns] += partial.product[: columns.stop, columns]
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(add, reversed(panels(len(self.total)))))
         if chrom is not None:
             self.parts[chrom] = (Triangle.of(partial.product), partial.n_used)
         self.runs += 1

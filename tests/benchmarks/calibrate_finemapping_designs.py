@@ -3,10 +3,10 @@
     python tests/benchmarks/calibrate_finemapping_designs.py --design qtl --out NAME
 
 Designs: qtl (1 to 5 causal SNPs, 0.5% to 5% of the variance each, the default prior), sizes (the
-same with sizes of effects as the prior has them), prior (number, places and sizes drawn from the prior, 3 effects expected), small (8 SNPs, drawn from the
-prior of the enumeration, 2 effects expected: --methods exact susie gibbs). Writes
-NAME.pip.csv.gz, a row for each SNP, and NAME.sets.csv, a row for each credible set, as it goes;
-stops after so many seconds.
+same with sizes of effects as the prior has them), prior (number, places and sizes drawn from the
+prior, 3 effects expected), small (8 SNPs, drawn from the prior of the enumeration, 2 effects
+expected: --methods exact susie gibbs). Writes NAME.pip.csv.gz, a row for each SNP, and
+NAME.sets.csv, a row for each credible set, as it goes; stops after so many seconds.
 """
 
 from __future__ import annotations

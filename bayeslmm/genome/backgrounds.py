@@ -456,6 +456,14 @@ def scanner_of(
         half_width = max(half_width, _DEVIATIONS * null.error)
         if not half_width <= HALF_WIDTH:
             half_width = _width_of_posterior(null, start)
+    # Narrow nodes may have to move.
+    reach = half_width + min(half_width, HALF_WIDTH)
+    if (
+        len(model.y) < _SMALL
+        or not LOG_RANGE[0] + reach < start < LOG_RANGE[1] - reach
+        or (model.h2_prior.spike and "bayes" in tests)
+    ):
+        return Scanner(model, tests, dtype, effect_prior)
     if kernel.lacking is not None:
         spectrum = replace(null.spectrum, lacking=kernel.lacking)
     else:
@@ -463,14 +471,7 @@ def scanner_of(
         center = model.has_intercept
         K = unit_kernel(model.grm.matrix, np.dtype(np.float32), center=center)[0]
         spectrum = spectrum_of(K, center=center)
-    # Narrow nodes may have to move.
-    reach = half_width + min(half_width, HALF_WIDTH)
-    if (
-        len(model.y) < _SMALL
-        or not LOG_RANGE[0] + reach < start < LOG_RANGE[1] - reach
-        or (half_width > HALF_WIDTH and powers_over(spectrum, start, half_width, dtype)[-1] is None)
-        or (model.h2_prior.spike and "bayes" in tests)
-    ):
+    if half_width > HALF_WIDTH and powers_over(spectrum, start, half_width, dtype)[-1] is None:
         return Scanner(model, tests, dtype, effect_prior)
     return CholeskyScanner(model, tests, dtype, effect_prior, start, half_width, spectrum)
 

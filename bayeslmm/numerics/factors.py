@@ -21,9 +21,10 @@ kernel's spectrum is interpolated, which is smoother than it is itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
@@ -132,37 +133,52 @@ def spectrum_of(K: np.ndarray, *, center: bool) -> Spectrum:
     Ubaru S, Chen J, Saad Y (2017). Fast estimation of tr(f(A)) via stochastic Lanczos
     quadrature. SIAM J Matrix Anal Appl 38:1075.
     """
+    from scipy.linalg import eigh_tridiagonal
+
     n = len(K)
     rng = np.random.default_rng(0)
     v = rng.choice(np.array([-1, 1], dtype=K.dtype), size=(n, _PROBES))
     v = v - v.mean(axis=0) if center else v
     v /= np.sqrt(np.einsum("np,np->p", v, v))
-    steps = min(_STEPS, n - 1)
-    basis = np.empty((steps, n, _PROBES), dtype=K.dtype)
-    diagonal, beside = np.empty((steps, _PROBES)), np.empty((steps, _PROBES))
-    for i in range(steps):
-        basis[i] = v
-        w = K @ v
-        diagonal[i] = np.einsum("np,np->p", v, w)
-        for _ in range(2):  # orthogonal to all before, twice, is enough
-            before = basis[: i + 1]
-            w -= np.einsum("knp,kp->np", before, np.einsum("knp,np->kp", before, w))
-        beside[i] = np.sqrt(np.einsum("np,np->p", w, w))
-        if beside[i].min() < 1e-5:
-            steps = i + 1
+    for step in islice(_lanczos(lambda x: K @ x, v, 1e-5), min(_STEPS, n - 1)):
+        _, diagonal, beside = step
+        if not beside[-1].all():
             break
-        v = w / beside[i].astype(K.dtype)
-    from scipy.linalg import eigh_tridiagonal
-
     values, weights = [], []
     for p in range(_PROBES):
-        ritz, vectors = eigh_tridiagonal(diagonal[:steps, p], beside[: steps - 1, p])
+        ritz, vectors = eigh_tridiagonal(diagonal[:, p], beside[:-1, p])
         weight = (n - center) / _PROBES * vectors[0] ** 2
         # What the vectors did not have came in by rounding, such as the intercept.
         there = weight > 1e-6
         values.append(np.maximum(ritz[there], 0))
         weights.append(weight[there])
     return Spectrum(np.concatenate(values), np.concatenate(weights))
+
+
+def _lanczos(
+    apply: Callable[[np.ndarray], np.ndarray], v: np.ndarray, used_up: float
+) -> Iterator[tuple[list[np.ndarray], np.ndarray, np.ndarray]]:
+    """Lanczos iterations with a symmetric matrix, of q vectors (n, q) of norm 1, each by itself.
+
+    Yields, after k steps, the orthonormal bases (k of (n, q)) and the tridiagonal matrices in
+    them: diagonals (k, q), and what is beside these (k, q), the last of it before the next step.
+    What is smaller than `used_up` is rounding: it is 0, and the vector has no further terms.
+    """
+    basis: list[np.ndarray] = []
+    diagonal: list[np.ndarray] = []
+    beside: list[np.ndarray] = []
+    while True:
+        basis.append(v)
+        w = apply(v)
+        diagonal.append(np.einsum("nq,nq->q", v, w))
+        for _ in range(2):  # orthogonal to all before, twice, is enough
+            for before in basis:
+                w -= before * np.einsum("nq,nq->q", before, w)
+        size = np.sqrt(np.einsum("nq,nq->q", w, w))
+        goes_on = size >= used_up
+        beside.append(np.where(goes_on, size, 0))
+        yield basis, np.array(diagonal, dtype=np.float64), np.array(beside, dtype=np.float64)
+        v = np.where(goes_on, w / np.where(goes_on, size, 1), 0)
 
 
 @dataclass(frozen=True)
@@ -442,26 +458,16 @@ def _inverse_of_vectors(factor: np.ndarray, vectors: np.ndarray, shift: np.ndarr
     n, q = vectors.shape
     rho = np.exp(shift)[:, None]
     norm = np.sqrt(np.einsum("nq,nq->q", vectors, vectors))
-    v = vectors / norm
-    basis: list[np.ndarray] = []
-    diagonal, beside = np.empty((_MOST_TERMS, q)), np.empty((_MOST_TERMS, q))
-    terms = np.zeros((q, len(rho), 0))
-    for k in range(min(_MOST_TERMS, n)):
-        basis.append(v)
-        w = cho_solve((factor, True), v.astype(factor.dtype), check_finite=False)
-        w = w.astype(np.float64)
-        diagonal[k] = np.einsum("nq,nq->q", v, w)
-        for _ in range(2):  # orthogonal to all before, twice, is enough
-            for before in basis:
-                w -= before * np.einsum("nq,nq->q", before, w)
-        beside[k] = np.sqrt(np.einsum("nq,nq->q", w, w))
-        # What is left of a vector whose space is used up is rounding: no further terms.
-        used_up = beside[k] < 1e-6
-        beside[k, used_up] = 0
-        v = np.where(used_up, 0.0, w / np.where(used_up, 1.0, beside[k]))
-        terms = np.empty((q, len(rho), k + 1))
+
+    def apply(x: np.ndarray) -> np.ndarray:
+        solved = cho_solve((factor, True), x.astype(factor.dtype), check_finite=False)
+        return solved.astype(np.float64)
+
+    steps = islice(_lanczos(apply, vectors / norm, 1e-6), min(_MOST_TERMS, n))
+    for basis, diagonal, beside in steps:
+        terms = np.empty((q, len(rho), len(basis)))
         for i in range(q):
-            theta, S = eigh_tridiagonal(diagonal[: k + 1, i], beside[:k, i])
+            theta, S = eigh_tridiagonal(diagonal[:, i], beside[:-1, i])
             theta = np.clip(theta, 0, 1)
             terms[i] = theta / (rho + (1 - rho) * theta) * S[0] @ S.T
         size = np.abs(terms).max(axis=2)

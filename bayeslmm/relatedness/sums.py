@@ -151,8 +151,7 @@ def grm(
         block_size = BLOCK_ON_DEVICE
     runs = _runs(genotypes, by_chrom, block_size)
     require_memory(
-        n * n * (8 + kind.itemsize) * (1 + pairwise)
-        + len(runs) * by_chrom * kind.itemsize * packed_size(n),
+        _memory(n, kind, len(runs) * by_chrom) + pairwise * _memory(n, kind, 0),
         f"The relatedness matrix of {n:,} samples"
         + (f" and its {len(runs)} chromosomes" if by_chrom else ""),
     )
@@ -248,8 +247,13 @@ def _divided(work: _Pass, summed: _Sum, absent_pairs: np.ndarray | None) -> GRM:
 
 def keeps_chromosomes(genotypes: Genotypes) -> bool:
     """Whether `grm` with by_chrom takes at most a quarter of the memory that is available."""
-    n, chromosomes = genotypes.n_samples, len(genotypes.chromosomes)
-    return fits(4 * (8 * n * n + 4 * chromosomes * packed_size(n)))
+    float32 = np.dtype(np.float32)
+    return fits(4 * _memory(genotypes.n_samples, float32, len(genotypes.chromosomes)))
+
+
+def _memory(n: int, dtype: np.dtype, chromosomes: int) -> int:
+    """Bytes of a sum of n samples, of that of a run, and of those of chromosomes that are kept."""
+    return n * n * (8 + dtype.itemsize) + chromosomes * dtype.itemsize * packed_size(n)
 
 
 def _identity(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from cohort import write_cohort
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import bayeslmm as bl
 
@@ -25,6 +25,12 @@ def timed(function, *args, **kwargs):
     start = time.perf_counter()
     result = function(*args, **kwargs)
     return time.perf_counter() - start, result
+
+
+def kernels() -> str:
+    """Which kernels BLAS takes: `OPENBLAS_CORETYPE` may name slower ones than the processor's."""
+    blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return ", ".join(sorted({f"{one['internal_api']} {one.get('architecture')}" for one in blas}))
 
 
 def bare_product(left: np.ndarray, n: int, m: int, *, gram: bool) -> float:
@@ -52,7 +58,7 @@ def main() -> None:
     if not prefix.with_suffix(".pheno.tsv").exists():
         write_cohort(prefix, n, m)
     genotypes = bl.read_genotypes(prefix)
-    print(f"n = {n:,}, m = {m:,}, {options.threads} threads; seconds")
+    print(f"n = {n:,}, m = {m:,}, {options.threads} threads, {kernels()}; seconds")
     with threadpool_limits(options.threads):
         for _ in range(options.repeat):
             U = np.linalg.qr(np.random.default_rng(1).standard_normal((n, 8)))[0]

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from bench_first_light import bare_product, timed
+from bench_first_light import bare_product, kernels, timed
 from cohort import write_cohort
 from threadpoolctl import threadpool_limits
 
@@ -131,7 +131,10 @@ def main() -> None:
             work / f"{name}.fastlmm", sep=" ", header=False, index=False
         )
 
-    print(f"n = {options.n:,}, m = {options.m:,}, {options.threads} threads, from .bed to table")
+    print(
+        f"n = {options.n:,}, m = {options.m:,}, {options.threads} threads, {kernels()}, "
+        "from .bed to table"
+    )
     run = [sys.executable, "-c", _OURS, str(prefix), str(prefix.with_suffix(".pheno.tsv"))]
     ours = {
         name: wall([*run, tests, background, str(work / "ours.tsv")], work, options.threads)
@@ -181,7 +184,7 @@ def main() -> None:
 
 def measure_columns(prefix: Path, table: pd.DataFrame, options: argparse.Namespace) -> None:
     """The columns on a model with an intercept and two covariates."""
-    print("columns, after the basis; intercept, sex and age")
+    print(f"columns, after the basis; intercept, sex and age; {kernels()}")
     genotypes = bl.read_genotypes(prefix)
     with threadpool_limits(options.threads):
         basis = bl.eigenbasis(bl.grm(genotypes, progress=False))

@@ -32,7 +32,7 @@ of CD8+ cells; mch: mean corpuscular haemoglobin; both normalised to mean 0 and 
 Sibs share a family (the pair of their parents' fields).
 
 Valdar W et al. (2006). Genome-wide genetic association of complex traits in heterogeneous
-stock mice. Nature Genetics 38:879-887. doi:10.1038/ng1840
+stock mice. Nat Genet 38:879. doi:10.1038/ng1840
 In the form in which GEMMA distributes them as its example."""
 
 
@@ -90,8 +90,8 @@ def mouse_hs1940() -> Dataset:
 
     References
     ----------
-    Valdar W et al. (2006). Genome-wide genetic association of complex traits in
-    heterogeneous stock mice. Nature Genetics 38:879-887. https://doi.org/10.1038/ng1840
+    Valdar W et al. (2006). Genome-wide genetic association of complex traits in heterogeneous
+    stock mice. Nat Genet 38:879. doi:10.1038/ng1840
 
     Examples
     --------

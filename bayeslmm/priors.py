@@ -152,8 +152,8 @@ def penalised_complexity(basis: Basis, *, upper: float, prob: float) -> H2Prior:
 
     References
     ----------
-    Simpson D et al. (2017). Penalising model component complexity. Stat Sci 32:1.
-    doi:10.1214/16-STS576
+    Simpson D et al. (2017). Penalising model component complexity: a principled, practical
+    approach to constructing priors. Stat Sci 32:1. doi:10.1214/16-STS576
     """
     if not (0 < upper < 1 and 0 < prob < 1):
         raise InputError(f"upper and prob must be in (0, 1), but are {upper:g} and {prob:g}.")
@@ -252,7 +252,7 @@ class HeritabilitySplit:
 
     References
     ----------
-    Aguilar JE, Burkner P-C (2023). Intuitive joint priors for Bayesian linear multilevel
+    Aguilar JE, Bürkner P-C (2023). Intuitive joint priors for Bayesian linear multilevel
     models: the R2D2M2 prior. Electron J Stat 17:1711. doi:10.1214/23-EJS2136
 
     Examples
@@ -465,8 +465,8 @@ class Horseshoe:
 
     References
     ----------
-    Piironen J, Vehtari A (2017). Sparsity information and regularization in the
-    horseshoe and other shrinkage priors. Electron J Stat 11:5018. doi:10.1214/17-EJS1337SI
+    Piironen J, Vehtari A (2017). Sparsity information and regularization in the horseshoe and
+    other shrinkage priors. Electron J Stat 11:5018. doi:10.1214/17-EJS1337SI
     """
 
     global_scale: float = 0.05
@@ -562,10 +562,10 @@ class EffectPrior:
 
     References
     ----------
-    Stephens M, Balding DJ (2009). Bayesian statistical methods for genetic association
-    studies. Nat Rev Genet 10:681.
+    Stephens M, Balding DJ (2009). Bayesian statistical methods for genetic association studies.
+    Nat Rev Genet 10:681. doi:10.1038/nrg2615
     Speed D et al. (2012). Improved heritability estimation from genome-wide SNPs. Am J Hum
-    Genet 91:1011.
+    Genet 91:1011. doi:10.1016/j.ajhg.2012.10.010
 
     Examples
     --------

@@ -37,7 +37,7 @@ def inverse_normal(y: Any, *, offset: float = 0.375) -> np.ndarray:
     References
     ----------
     Beasley TM, Erickson S, Allison DB (2009). Rank-based inverse normal transformations are
-    increasingly used, but are they merited? Behav Genet 39:580.
+    increasingly used, but are they merited? Behav Genet 39:580. doi:10.1007/s10519-009-9281-0
     """
     from scipy.special import ndtri
     from scipy.stats import rankdata

@@ -316,10 +316,11 @@ def low_rank_basis(
 
     References
     ----------
-    Lippert C et al. (2011). FaST linear mixed models for genome-wide association studies.
-    Nat Methods 8:833. doi:10.1038/nmeth.1681
-    Halko N, Martinsson PG, Tropp JA (2011). Finding structure with randomness. SIAM Rev
-    53:217. doi:10.1137/090771806
+    Lippert C et al. (2011). FaST linear mixed models for genome-wide association studies. Nat
+    Methods 8:833. doi:10.1038/nmeth.1681
+    Halko N, Martinsson PG, Tropp JA (2011). Finding structure with randomness: probabilistic
+    algorithms for constructing approximate matrix decompositions. SIAM Rev 53:217.
+    doi:10.1137/090771806
     Schreiber R, Parlett B (1988). Block reflectors: theory and computation. SIAM J Numer Anal
     25:189. doi:10.1137/0725014
 

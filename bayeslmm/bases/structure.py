@@ -92,12 +92,12 @@ class PCA:
         References
         ----------
         Dey R, Lee S (2019). Asymptotic properties of principal component analysis and
-        shrinkage-bias adjustment under the generalized spiked population model. J Multivar
-        Anal 173:145. doi:10.1016/j.jmva.2019.02.007
-        Bai Z, Ding X (2012). Estimation of spiked eigenvalues in spiked models. Random
-        Matrices Theory Appl 1:1150011. doi:10.1142/S2010326311500110
-        Lee S, Zou F, Wright FA (2010). Convergence and prediction of principal component
-        scores in high-dimensional settings. Ann Stat 38:3605. doi:10.1214/10-AOS821
+        shrinkage-bias adjustment under the generalized spiked population model. J Multivar Anal
+        173:145. doi:10.1016/j.jmva.2019.02.007
+        Bai Z, Ding X (2012). Estimation of spiked eigenvalues in spiked models. Random Matrices
+        Theory Appl 1:1150011.
+        Lee S, Zou F, Wright FA (2010). Convergence and prediction of principal component scores
+        in high-dimensional settings. Ann Stat 38:3605. doi:10.1214/10-AOS821
         Patterson N, Price AL, Reich D (2006). Population structure and eigenanalysis. PLoS
         Genet 2:e190. doi:10.1371/journal.pgen.0020190
         """
@@ -276,8 +276,8 @@ def pca(
     ----------
     Halko N, Martinsson PG, Shkolnisky Y, Tygert M (2011). An algorithm for the principal
     component analysis of large data sets. SIAM J Sci Comput 33:2580. doi:10.1137/100804139
-    Musco C, Musco C (2015). Randomized block Krylov methods for stronger and faster
-    approximate singular value decomposition. NIPS 28. arXiv:1504.05477
+    Musco C, Musco C (2015). Randomized block Krylov methods for stronger and faster approximate
+    singular value decomposition. Adv Neural Inf Process Syst 28. arXiv:1504.05477
 
     Examples
     --------

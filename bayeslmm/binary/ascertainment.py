@@ -100,9 +100,10 @@ def pcgc(model: LMM, prevalence: float, *, groups: Any = None, prob: float = 0.9
     References
     ----------
     Golan D, Lander ES, Rosset S (2014). Measuring missing heritability: inferring the
-    contribution of common variants. Proc Natl Acad Sci 111:E5272. doi:10.1073/pnas.1419064111
-    Aronow PM, Samii C, Assenova VA (2015). Cluster-robust variance estimation for dyadic
-    data. Polit Anal 23:564. doi:10.1093/pan/mpv018
+    contribution of common variants. Proc Natl Acad Sci USA 111:E5272.
+    doi:10.1073/pnas.1419064111
+    Aronow PM, Samii C, Assenova VA (2015). Cluster-robust variance estimation for dyadic data.
+    Polit Anal 23:564. doi:10.1093/pan/mpv018
 
     Examples
     --------

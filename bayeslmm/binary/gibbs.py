@@ -26,13 +26,14 @@ product that makes u makes it as well.
 
 References
 ----------
-Albert JH, Chib S (1993). Bayesian analysis of binary and polychotomous response data. J Am
-Stat Assoc 88:669.
+Albert JH, Chib S (1993). Bayesian analysis of binary and polychotomous response data. J Am Stat
+Assoc 88:669. doi:10.1080/01621459.1993.10476321
 Liu JS, Wu YN (1999). Parameter expansion for data augmentation. J Am Stat Assoc 94:1264.
-Gamerman D (1997). Sampling from the posterior distribution in generalized linear mixed
-models. Stat Comput 7:57.
-Yu Y, Meng X-L (2011). To center or not to center: that is not the question. J Comput Graph
-Stat 20:531.
+doi:10.2307/2669940
+Gamerman D (1997). Sampling from the posterior distribution in generalized linear mixed models.
+Stat Comput 7:57.
+Yu Y, Meng X-L (2011). To center or not to center: that is not the question. J Comput Graph Stat
+20:531.
 """
 
 from __future__ import annotations

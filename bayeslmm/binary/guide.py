@@ -22,9 +22,9 @@ References
 ----------
 Minka TP (2001). Expectation propagation for approximate Bayesian inference. Proc UAI 17:362.
 Rangan S, Schniter P, Fletcher AK (2019). Vector approximate message passing. IEEE Trans Inf
-Theory 65:6664. doi:10.1109/TIT.2019.2916359
-Murray I, Adams RP (2010). Slice sampling covariance hyperparameters of latent Gaussian
-models. Adv Neural Inf Process Syst 23.
+Theory 65:6664. arXiv:1610.03082
+Murray I, Adams RP (2010). Slice sampling covariance hyperparameters of latent Gaussian models.
+Adv Neural Inf Process Syst 23. arXiv:1006.0868
 """
 
 from __future__ import annotations

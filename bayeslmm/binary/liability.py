@@ -91,9 +91,9 @@ class LiabilityLMM:
     References
     ----------
     Falconer DS (1965). The inheritance of liability to certain diseases, estimated from the
-    incidence among relatives. Ann Hum Genet 29:51.
-    Albert JH, Chib S (1993). Bayesian analysis of binary and polychotomous response data. J
-    Am Stat Assoc 88:669. doi:10.1080/01621459.1993.10476321
+    incidence among relatives. Ann Hum Genet 29:51. doi:10.1111/j.1469-1809.1965.tb00500.x
+    Albert JH, Chib S (1993). Bayesian analysis of binary and polychotomous response data. J Am
+    Stat Assoc 88:669. doi:10.1080/01621459.1993.10476321
 
     Examples
     --------

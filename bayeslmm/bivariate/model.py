@@ -378,8 +378,9 @@ class BivariateLMM:
 
         References
         ----------
-        Self SG, Liang K-Y (1987). Asymptotic properties of maximum likelihood estimators under
-        nonstandard conditions. J Am Stat Assoc 82:605. doi:10.1080/01621459.1987.10478472
+        Self SG, Liang K-Y (1987). Asymptotic properties of maximum likelihood estimators and
+        likelihood ratio tests under nonstandard conditions. J Am Stat Assoc 82:605.
+        doi:10.1080/01621459.1987.10478472
         """
         found, data = self._maximum, self.data
         x = np.append(found.theta, np.log(found.scale))

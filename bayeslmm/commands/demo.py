@@ -50,7 +50,7 @@ def demo(*, out: Path, overwrite: bool, threads: int | None, show: Callable[[str
             "",
             *paragraph(
                 "cd8 is the proportion of CD8+ T cells, mch the mean haemoglobin of a red cell. "
-                "Both are adjusted for sex. (Valdar et al. 2006, Nature Genetics 38:879)"
+                "Both are adjusted for sex. (Valdar et al. 2006, Nat Genet 38:879)"
             ),
             "",
             *heritability_lines(models),

@@ -195,12 +195,12 @@ def scan(
 
     References
     ----------
-    Zhou X, Stephens M (2012). Genome-wide efficient mixed-model analysis for
-    association studies. Nat Genet 44:821. doi:10.1038/ng.2310
-    Servin B, Stephens M (2007). Imputation-based analysis of association studies:
-    candidate regions and quantitative traits. PLoS Genet 3:e114.
-    doi:10.1371/journal.pgen.0030114
+    Zhou X, Stephens M (2012). Genome-wide efficient mixed-model analysis for association
+    studies. Nat Genet 44:821. doi:10.1038/ng.2310
+    Servin B, Stephens M (2007). Imputation-based analysis of association studies: candidate
+    regions and quantitative traits. PLoS Genet 3:e114. doi:10.1371/journal.pgen.0030114
     Stephens M (2017). False discovery rates: a new deal. Biostatistics 18:275.
+    doi:10.1093/biostatistics/kxw041
     Kraft P et al. (2007). Exploiting gene-environment interaction to detect genetic
     associations. Hum Hered 63:111. doi:10.1159/000099183
     Kang HM et al. (2010). Variance component model to account for sample structure in

@@ -138,10 +138,9 @@ def inflation(
     References
     ----------
     Price AL, Zaitlen NA, Reich D, Patterson N (2010). New approaches to population
-    stratification in genome-wide association studies. Nat Rev Genet 11:459.
-    doi:10.1038/nrg2813
-    Yang J et al. (2014). Advantages and pitfalls in the application of mixed-model
-    association methods. Nat Genet 46:100. doi:10.1038/ng.2876
+    stratification in genome-wide association studies. Nat Rev Genet 11:459. doi:10.1038/nrg2813
+    Yang J et al. (2014). Advantages and pitfalls in the application of mixed-model association
+    methods. Nat Genet 46:100. doi:10.1038/ng.2876
 
     Examples
     --------

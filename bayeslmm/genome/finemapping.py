@@ -357,12 +357,12 @@ def finemap(
     References
     ----------
     Wang G, Sarkar A, Carbonetto P, Stephens M (2020). A simple new approach to variable
-    selection in regression, with application to genetic fine mapping. J R Stat Soc B
-    82:1273. doi:10.1111/rssb.12388
+    selection in regression, with application to genetic fine mapping. J R Stat Soc B 82:1273.
+    doi:10.1111/rssb.12388
     Denault WRP et al. (2025). Accounting for uncertainty in residual variances improves
-    calibration for fine-mapping with small sample sizes. bioRxiv.
-    Servin B, Stephens M (2007). Imputation-based analysis of association studies. PLoS
-    Genet 3:e114. doi:10.1371/journal.pgen.0030114
+    calibration of the Sum of Single Effects model for small sample sizes. bioRxiv.
+    Servin B, Stephens M (2007). Imputation-based analysis of association studies: candidate
+    regions and quantitative traits. PLoS Genet 3:e114. doi:10.1371/journal.pgen.0030114
     Scott JG, Berger JO (2010). Bayes and empirical-Bayes multiplicity adjustment in the
     variable-selection problem. Ann Stat 38:2587. doi:10.1214/10-AOS792
 

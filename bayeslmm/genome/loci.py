@@ -64,6 +64,7 @@ def lambda_gc(p: pd.Series | np.ndarray) -> float:
     References
     ----------
     Devlin B, Roeder K (1999). Genomic control for association studies. Biometrics 55:997.
+    doi:10.1111/j.0006-341X.1999.00997.x
 
     Examples
     --------

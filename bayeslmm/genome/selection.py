@@ -83,9 +83,9 @@ def stepwise(
 
     References
     ----------
-    Yang J et al. (2012). Conditional and joint multiple-SNP analysis of GWAS summary
-    statistics identifies additional variants influencing complex traits. Nat Genet
-    44:369. doi:10.1038/ng.2213 (which approximates it from summary statistics)
+    Yang J et al. (2012). Conditional and joint multiple-SNP analysis of GWAS summary statistics
+    identifies additional variants influencing complex traits. Nat Genet 44:369.
+    doi:10.1038/ng.2213 (which approximates it from summary statistics)
 
     Examples
     --------

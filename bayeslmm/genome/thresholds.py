@@ -247,10 +247,10 @@ def significance_threshold(
 
     References
     ----------
-    Churchill GA, Doerge RW (1994). Empirical threshold values for quantitative trait
-    mapping. Genetics 138:963.
-    Abney M (2015). Permutation testing in the presence of polygenic variation. Genet
-    Epidemiol 39:249. doi:10.1002/gepi.21893
+    Churchill GA, Doerge RW (1994). Empirical threshold values for quantitative trait mapping.
+    Genetics 138:963. doi:10.1093/genetics/138.3.963
+    Abney M (2015). Permutation testing in the presence of polygenic variation. Genet Epidemiol
+    39:249. doi:10.1002/gepi.21893
 
     Examples
     --------

@@ -3,7 +3,7 @@
 Parameters are drawn from the prior, phenotypes from the model on the user's own kernel and
 covariates, and the posterior of each is computed: the rank of the truth among the draws is
 uniform if, and only if, prior, likelihood and sampler agree (Talts et al. 2018,
-arXiv:1804.06788; Modrak et al. 2025, doi:10.1214/23-BA1404).
+arXiv:1804.06788; Modrák et al. 2025, doi:10.1214/23-BA1404).
 
 The exact posterior has flat covariate effects and 1/s2. These cannot be drawn from, and need
 not be: they are invariant under shifts and scaling of y, so that the ranks are uniform at

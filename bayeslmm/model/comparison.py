@@ -111,16 +111,15 @@ def compare(
 
     References
     ----------
-    Vehtari A, Gelman A, Gabry J (2017). Practical Bayesian model evaluation using
-    leave-one-out cross-validation and WAIC. Stat Comput 27:1413.
-    doi:10.1007/s11222-016-9696-4
-    Burkner P-C, Gabry J, Vehtari A (2021). Efficient leave-one-out cross-validation for
+    Vehtari A, Gelman A, Gabry J (2017). Practical Bayesian model evaluation using leave-one-out
+    cross-validation and WAIC. Stat Comput 27:1413. doi:10.1007/s11222-016-9696-4
+    Bürkner P-C, Gabry J, Vehtari A (2021). Efficient leave-one-out cross-validation for
     Bayesian non-factorized normal and Student-t models. Comput Stat 36:1243.
     doi:10.1007/s00180-020-01045-4
-    Yao Y et al. (2018). Using stacking to average Bayesian predictive distributions.
-    Bayesian Anal 13:917. doi:10.1214/17-BA1091
-    Sivula T et al. (2025). Uncertainty in Bayesian leave-one-out cross-validation based
-    model comparison. Bayesian Anal. doi:10.48550/arXiv.2008.10296
+    Yao Y et al. (2018). Using stacking to average Bayesian predictive distributions. Bayesian
+    Anal 13:917. doi:10.1214/17-BA1091
+    Sivula T et al. (2025). Uncertainty in Bayesian leave-one-out cross-validation based model
+    comparison. Bayesian Anal. doi:10.1214/25-BA1569
 
     Examples
     --------

@@ -59,7 +59,7 @@ class Conditional:
     def log_likelihood(self) -> np.ndarray:
         """log p(y_i | y_-i, draw), shape (draws, n): leave one individual out.
 
-        Burkner, Gabry & Vehtari (2021), Comput Stat 36:1243: with q = V^-1 (y - C b) and
+        Bürkner, Gabry & Vehtari (2021), Comput Stat 36:1243: with q = V^-1 (y - C b) and
         c = diag V^-1, y_i given the others is normal with mean y_i - q_i / c_i and
         variance 1 / c_i.
         """

@@ -275,6 +275,7 @@ def unrelated_eigenvalues(n: int, effective_snps: int = 50_000, *, seed: int = 0
     Dumitriu I, Edelman A (2002). Matrix models for beta ensembles. J Math Phys 43:5830.
     Visscher PM et al. (2014). Statistical power to detect genetic (co)variance of complex
     traits using SNP data in unrelated samples. PLoS Genet 10:e1004269.
+    doi:10.1371/journal.pgen.1004269
 
     Examples
     --------

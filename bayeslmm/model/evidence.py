@@ -194,8 +194,8 @@ def simulate_restricted_lrt(
 
     References
     ----------
-    Crainiceanu CM, Ruppert D (2004). Likelihood ratio tests in linear mixed models with
-    one variance component. J R Stat Soc B 66:165. doi:10.1111/j.1467-9868.2004.00438.x
+    Crainiceanu CM, Ruppert D (2004). Likelihood ratio tests in linear mixed models with one
+    variance component. J R Stat Soc B 66:165. doi:10.1111/j.1467-9868.2004.00438.x
     """
     n, c = data.C.shape
     h2 = _search_grid(data)

@@ -10,7 +10,7 @@ g = Py and P_BB the block of P,
     y_B - P_BB^-1 g_B is its location, df - |B| its degrees of freedom,
     (Q - g_B' P_BB^-1 g_B) / (df - |B|) P_BB^-1 its squared scale
 
-(Sundararajan & Keerthi 2001; Burkner, Gabry & Vehtari 2021), covariates and s2 integrated
+(Sundararajan & Keerthi 2001; Bürkner, Gabry & Vehtari 2021), covariates and s2 integrated
 out. The posterior of h2 without B follows by p(h2 | y_-B) ~ p(h2 | y) / p(y_B | y_-B, h2), so
 
     log p(y_B | y_-B) = log p(y) - log sum_h p(y, h) / p(y_B | y_-B, h)

@@ -614,8 +614,8 @@ class LMM:
 
         References
         ----------
-        Furlotte NA, Heckerman D, Lippert C (2014). Quantifying the uncertainty in
-        heritability. J Hum Genet 59:269. doi:10.1038/jhg.2014.15
+        Furlotte NA, Heckerman D, Lippert C (2014). Quantifying the uncertainty in heritability.
+        J Hum Genet 59:269. doi:10.1038/jhg.2014.15
         """
         return exact_posterior.posterior(self, draws, u=u, s2_prior=s2_prior, seed=seed)
 
@@ -776,8 +776,8 @@ class LMM:
 
         References
         ----------
-        Kallioinen N et al. (2024). Detecting and diagnosing prior and likelihood
-        sensitivity with power-scaling. Stat Comput 34:57. doi:10.1007/s11222-023-10366-5
+        Kallioinen N et al. (2024). Detecting and diagnosing prior and likelihood sensitivity
+        with power-scaling. Stat Comput 34:57. doi:10.1007/s11222-023-10366-5
         """
         from bayeslmm.generative.sampling import prior_sensitivity
 
@@ -932,9 +932,8 @@ class LMM:
 
         References
         ----------
-        Crainiceanu CM, Ruppert D (2004). Likelihood ratio tests in linear mixed models
-        with one variance component. J R Stat Soc B 66:165.
-        doi:10.1111/j.1467-9868.2004.00438.x
+        Crainiceanu CM, Ruppert D (2004). Likelihood ratio tests in linear mixed models with one
+        variance component. J R Stat Soc B 66:165. doi:10.1111/j.1467-9868.2004.00438.x
         """
         from bayeslmm.model.evidence import evidence
 

@@ -100,7 +100,7 @@ def check_residuals(model: LMM, groups: Any = None) -> ResidualCheck:
 
     With P as in `numerics.likelihood`, q = P y and p = diag P at the REML estimate, y_i given
     the others, effects of the covariates refitted without it, is normal with mean
-    y_i - q_i / p_i and variance s2 / p_i (Burkner, Gabry & Vehtari 2021, Comput Stat 36:1243,
+    y_i - q_i / p_i and variance s2 / p_i (Bürkner, Gabry & Vehtari 2021, Comput Stat 36:1243,
     covariates integrated out); for a group the same with blocks of P.
 
     Parameters

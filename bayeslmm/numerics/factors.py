@@ -131,7 +131,7 @@ def spectrum_of(K: np.ndarray, *, center: bool) -> Spectrum:
     References
     ----------
     Ubaru S, Chen J, Saad Y (2017). Fast estimation of tr(f(A)) via stochastic Lanczos
-    quadrature. SIAM J Matrix Anal Appl 38:1075.
+    quadrature. SIAM J Matrix Anal Appl 38:1075. doi:10.1137/16M1104974
     """
     from scipy.linalg import eigh_tridiagonal
 

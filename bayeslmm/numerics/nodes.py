@@ -204,7 +204,7 @@ def skeleton(
     References
     ----------
     Cheng H et al. (2005). On the compression of low rank matrices. SIAM J Sci Comput 26:1389.
-    (The interpolative decomposition, here for relative errors.)
+    doi:10.1137/030602678 (The interpolative decomposition, here for relative errors.)
 
     Examples
     --------

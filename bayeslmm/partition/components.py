@@ -384,8 +384,11 @@ def maximise(
 
     References
     ----------
-    Gilmour AR, Thompson R, Cullis BR (1995). Average information REML. Biometrics 51:1440.
-    Yang J, Lee SH, Goddard ME, Visscher PM (2011). GCTA. Am J Hum Genet 88:76.
+    Gilmour AR, Thompson R, Cullis BR (1995). Average information REML: an efficient algorithm
+    for variance parameter estimation in linear mixed models. Biometrics 51:1440.
+    doi:10.2307/2533274
+    Yang J, Lee SH, Goddard ME, Visscher PM (2011). GCTA: a tool for genome-wide complex trait
+    analysis. Am J Hum Genet 88:76. doi:10.1016/j.ajhg.2010.11.011
     """
     K, df = len(components.kappa), components.df
     total = float(components.y @ components.y) / df
@@ -504,8 +507,9 @@ def mixture_p_value(
     ----------
     Self SG, Liang K-Y (1987). Asymptotic properties of maximum likelihood estimators and
     likelihood ratio tests under nonstandard conditions. J Am Stat Assoc 82:605.
-    Stram DO, Lee JW (1994). Variance components testing in the longitudinal mixed effects model.
-    Biometrics 50:1171.
+    doi:10.1080/01621459.1987.10478472
+    Stram DO, Lee JW (1994). Variance components testing in the longitudinal mixed effects
+    model. Biometrics 50:1171. doi:10.2307/2533455
     """
     from scipy.optimize import nnls
     from scipy.stats import chi2

@@ -41,7 +41,7 @@ def calibration(check: Calibration, *, ax: Axes | None = None, title: str | None
 
     For each quantity the empirical distribution function of the scaled ranks minus the
     uniform one. If the posterior is right, a line stays within the band all along with
-    probability 95%; the band is found by simulation (Sailynoja et al. 2022), given the
+    probability 95%; the band is found by simulation (Säilynoja et al. 2022), given the
     number of replicates and draws. A line above 0 all along: the truth is too often among
     the lowest draws, the posterior too high; below 0: too low. Above on the left and below
     on the right: the posterior is too narrow; the reverse: too wide.
@@ -61,9 +61,9 @@ def calibration(check: Calibration, *, ax: Axes | None = None, title: str | None
 
     References
     ----------
-    Sailynoja T, Burkner PC, Vehtari A (2022). Graphical test for discrete uniformity and
-    its applications in goodness-of-fit evaluation and multiple sample comparison. Stat
-    Comput 32:32. doi:10.1007/s11222-022-10090-6
+    Säilynoja T, Bürkner P-C, Vehtari A (2022). Graphical test for discrete uniformity and its
+    applications in goodness-of-fit evaluation and multiple sample comparison. Stat Comput
+    32:32. doi:10.1007/s11222-022-10090-6
 
     Examples
     --------
@@ -362,7 +362,7 @@ def _uniform_band(
     """Counts of n uniform ranks (0 to `draws`) up to each step: lower and upper ends of a band.
 
     At each step the band is a binomial interval; its probability is such that `prob` of
-    simulated samples of ranks are within it at all steps (Sailynoja et al. 2022, section 2).
+    simulated samples of ranks are within it at all steps (Säilynoja et al. 2022, section 2).
     """
     from scipy.stats import binom
 

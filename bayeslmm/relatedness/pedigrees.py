@@ -163,8 +163,8 @@ class Pedigree:
 
         References
         ----------
-        Meuwissen THE, Luo Z (1992). Computing inbreeding coefficients in large
-        populations. Genet Sel Evol 24:305. doi:10.1186/1297-9686-24-4-305
+        Meuwissen THE, Luo Z (1992). Computing inbreeding coefficients in large populations.
+        Genet Sel Evol 24:305. doi:10.1186/1297-9686-24-4-305
         """
         return pd.Series(self._F_and_D[0], index=self.ids, name="inbreeding")
 
@@ -228,9 +228,8 @@ class Pedigree:
         Henderson CR (1976). A simple method for computing the inverse of a numerator
         relationship matrix used in prediction of breeding values. Biometrics 32:69.
         doi:10.2307/2529339
-
-        Colleau JJ (2002). An indirect approach to the extensive calculation of
-        relationship coefficients. Genet Sel Evol 34:409. doi:10.1186/1297-9686-34-4-409
+        Colleau JJ (2002). An indirect approach to the extensive calculation of relationship
+        coefficients. Genet Sel Evol 34:409. doi:10.1186/1297-9686-34-4-409
         """
         if individuals is None:
             return self._whole
@@ -323,8 +322,8 @@ class Pedigree:
 
         References
         ----------
-        Quaas RL (1976). Computing the diagonal elements and inverse of a large
-        numerator relationship matrix. Biometrics 32:949. doi:10.2307/2529279
+        Quaas RL (1976). Computing the diagonal elements and inverse of a large numerator
+        relationship matrix. Biometrics 32:949. doi:10.2307/2529279
         """
         from scipy.sparse import diags_array
 

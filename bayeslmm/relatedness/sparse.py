@@ -188,7 +188,7 @@ class SparseGRM:
         References
         ----------
         Higham NJ (1988). Computing a nearest symmetric positive semidefinite matrix. Linear
-        Algebra Appl 103:103.
+        Algebra Appl 103:103. doi:10.1016/0024-3795(88)90223-6
         """
         from bayeslmm.bases.block import dense_blocks, groups
 
@@ -348,8 +348,8 @@ def sparse_grm(
     ----------
     Jiang L et al. (2019). A resource-efficient tool for mixed model association analysis of
     large-scale data. Nat Genet 51:1749. doi:10.1038/s41588-019-0530-8
-    Zaitlen N et al. (2013). Using extended genealogy to estimate components of heritability
-    for 23 quantitative and dichotomous traits. PLoS Genet 9:e1003520.
+    Zaitlen N et al. (2013). Using extended genealogy to estimate components of heritability for
+    23 quantitative and dichotomous traits. PLoS Genet 9:e1003520.
     doi:10.1371/journal.pgen.1003520
 
     Examples

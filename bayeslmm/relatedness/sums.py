@@ -114,16 +114,15 @@ def grm(
 
     References
     ----------
-    Yang J, Lee SH, Goddard ME, Visscher PM (2011). GCTA: a tool for genome-wide
-    complex trait analysis. Am J Hum Genet 88:76. doi:10.1016/j.ajhg.2010.11.011
+    Yang J, Lee SH, Goddard ME, Visscher PM (2011). GCTA: a tool for genome-wide complex trait
+    analysis. Am J Hum Genet 88:76. doi:10.1016/j.ajhg.2010.11.011
     Vitezica ZG, Varona L, Legarra A (2013). On the additive and dominant variance and
     covariance of individuals within the genomic selection scope. Genetics 195:1223.
     doi:10.1534/genetics.113.155176
     Zhu Z et al. (2015). Dominance genetic variation contributes little to the missing
-    heritability for human complex traits. Am J Hum Genet 96:377.
-    doi:10.1016/j.ajhg.2015.01.001
-    Speed D et al. (2012). Improved heritability estimation from genome-wide SNPs. Am J
-    Hum Genet 91:1011. doi:10.1016/j.ajhg.2012.10.010
+    heritability for human complex traits. Am J Hum Genet 96:377. doi:10.1016/j.ajhg.2015.01.001
+    Speed D et al. (2012). Improved heritability estimation from genome-wide SNPs. Am J Hum
+    Genet 91:1011. doi:10.1016/j.ajhg.2012.10.010
 
     Examples
     --------

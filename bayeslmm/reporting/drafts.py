@@ -32,13 +32,14 @@ SOURCES = {
     "studies. Nat Genet 44:821. doi:10.1038/ng.2310",
     "grm": "Yang J, Lee SH, Goddard ME, Visscher PM (2011). GCTA: a tool for genome-wide complex "
     "trait analysis. Am J Hum Genet 88:76. doi:10.1016/j.ajhg.2010.11.011",
-    "bf": "Servin B, Stephens M (2007). Imputation-based analysis of association studies. PLoS "
-    "Genet 3:e114. doi:10.1371/journal.pgen.0030114",
+    "bf": "Servin B, Stephens M (2007). Imputation-based analysis of association studies: "
+    "candidate regions and quantitative traits. PLoS Genet 3:e114. "
+    "doi:10.1371/journal.pgen.0030114",
     "lfsr": "Stephens M (2017). False discovery rates: a new deal. Biostatistics 18:275. "
     "doi:10.1093/biostatistics/kxw041",
     "rlrt": "Crainiceanu CM, Ruppert D (2004). Likelihood ratio tests in linear mixed models with "
     "one variance component. J R Stat Soc B 66:165. doi:10.1111/j.1467-9868.2004.00438.x",
-    "loo": "Burkner P-C, Gabry J, Vehtari A (2021). Efficient leave-one-out cross-validation for "
+    "loo": "Bürkner P-C, Gabry J, Vehtari A (2021). Efficient leave-one-out cross-validation for "
     "Bayesian non-factorized normal and Student-t models. Comput Stat 36:1243. "
     "doi:10.1007/s00180-020-01045-4",
     "susie": "Wang G, Sarkar A, Carbonetto P, Stephens M (2020). A simple new approach to variable "
@@ -61,11 +62,11 @@ SOURCES = {
     "in Hamiltonian Monte Carlo. J Mach Learn Res 15:1593.",
     "partition": "Yang J et al. (2011). Genome partitioning of genetic variation for complex "
     "traits using common SNPs. Nat Genet 43:519. doi:10.1038/ng.823",
-    "pareto": "Vehtari A, Simpson D, Gelman A, Yao Y, Gabry J (2024). Pareto smoothed importance "
-    "sampling. J Mach Learn Res 25(72):1.",
-    "two": "Lee SH, Yang J, Goddard ME, Visscher PM, Wray NR (2012). Estimation of pleiotropy "
-    "between complex diseases using single-nucleotide polymorphism-derived genomic relationships "
-    "and restricted maximum likelihood. Bioinformatics 28:2540. doi:10.1093/bioinformatics/bts474",
+    "pareto": "Vehtari A et al. (2024). Pareto smoothed importance sampling. J Mach Learn Res "
+    "25(72):1.",
+    "two": "Lee SH et al. (2012). Estimation of pleiotropy between complex diseases using "
+    "single-nucleotide polymorphism-derived genomic relationships and restricted maximum "
+    "likelihood. Bioinformatics 28:2540. doi:10.1093/bioinformatics/bts474",
     "lkj": "Lewandowski D, Kurowicka D, Joe H (2009). Generating random correlation matrices based "
     "on vines and extended onion method. J Multivar Anal 100:1989. "
     "doi:10.1016/j.jmva.2009.04.008",
@@ -74,18 +75,16 @@ SOURCES = {
     "doi:10.1111/j.1469-1809.1965.tb00500.x",
     "probit": "Albert JH, Chib S (1993). Bayesian analysis of binary and polychotomous response "
     "data. J Am Stat Assoc 88:669. doi:10.1080/01621459.1993.10476321",
-    "transform": "Lee SH, Wray NR, Goddard ME, Visscher PM (2011). Estimating missing heritability "
-    "for disease from genome-wide association studies. Am J Hum Genet 88:294. "
-    "doi:10.1016/j.ajhg.2011.02.002",
+    "transform": "Lee SH et al. (2011). Estimating missing heritability for disease from "
+    "genome-wide association studies. Am J Hum Genet 88:294. doi:10.1016/j.ajhg.2011.02.002",
     "pcgc": "Golan D, Lander ES, Rosset S (2014). Measuring missing heritability: inferring the "
     "contribution of common variants. Proc Natl Acad Sci USA 111:E5272. "
     "doi:10.1073/pnas.1419064111",
     "gmmat": "Chen H et al. (2016). Control for population structure and relatedness for binary "
     "traits in genetic association studies via logistic mixed models. Am J Hum Genet 98:653. "
     "doi:10.1016/j.ajhg.2016.02.012",
-    "spa": "Dey R, Schmidt EM, Abecasis GR, Lee S (2017). A fast and accurate algorithm to test "
-    "for binary phenotypes and its application to PheWAS. Am J Hum Genet 101:37. "
-    "doi:10.1016/j.ajhg.2017.05.014",
+    "spa": "Dey R et al. (2017). A fast and accurate algorithm to test for binary phenotypes and "
+    "its application to PheWAS. Am J Hum Genet 101:37. doi:10.1016/j.ajhg.2017.05.014",
     "firth": "Firth D (1993). Bias reduction of maximum likelihood estimates. Biometrika 80:27. "
     "doi:10.1093/biomet/80.1.27",
 }

@@ -403,7 +403,6 @@ def test_scan_of_an_interaction_in_a_region(mice, pheno, tmp_path):
     assert np.allclose(hits.neg_log10_p_joint, expected.neg_log10_p_joint, equal_nan=True)
     printed = ok("scan", mice, *model, *where, "--coding", "genotypic", "--overwrite")
     assert "dominance deviation" in printed
-    assert "--coding both: expected one of" in refused("scan", mice, *model, "--coding", "both")
     assert "wald and bayes" in refused(
         "scan", mice, *model, "--test", "lrt", "--interaction", "sex"
     )
@@ -641,10 +640,8 @@ def test_predict_samples_without_phenotype(cohort, tmp_path):
         (["--formula", "mch ~ 1", "--prior", "beta(1,.)"], "is no prior on h2"),
         (["--formula", "mch ~ 1", "--prior", "beta(0,1)"], "both parameters must be above 0"),
         (["--formula", "mch ~ 1", "--spike", "1"], "must be in \\[0, 1\\), but is 1"),
-        (["--formula", "mch ~ 1", "--missing", "x"], "expected 'error' or 'drop'"),
         (["--formula", "mch ~ 1", "--draws", "-1"], "--draws must not be negative"),
         (["--formula", "mch ~ 1", "--basis", "b"], "2 sources of relatedness were named"),
-        (["--formula", "mch ~ 1", "--scale", "z"], "scale='z' is unknown"),
         (["--formula", "mch ~ 1", "--id", "nobody"], "no id column 'nobody'"),
     ],
 )
@@ -657,11 +654,35 @@ def test_h2_refuses(mice, pheno, tmp_path, options, message):
 
 
 @pytest.mark.parametrize(
+    ("command", "option", "choices"),
+    [
+        ("h2", "--missing", "'error', 'drop'"),
+        ("h2", "--scale", "'standardized', 'centered', 'empirical', 'dominance'"),
+        ("scan", "--background", "'all', 'loco', 'rest+chrom'"),
+        ("scan", "--family", "'gaussian', 'binomial'"),
+        ("scan", "--coding", "'additive', 'dominant', 'recessive', 'hetonly', 'genotypic'"),
+        ("stepwise", "--test", "'wald', 'lrt', 'score', 'p3d'"),
+        ("sample", "--snp-prior", "'normal', 'horseshoe', 'r2d2', 'spike_slab'"),
+        ("sample", "--sampler", "'nutpie', 'pymc'"),
+        ("partition", "--prior", "'uniform', 'split'"),
+        ("rg", "--samples", "'common', 'all'"),
+        ("threshold", "--method", "'simulate', 'permute'"),
+        ("finemap", "--method", "'gibbs', 'susie', 'exact'"),
+        ("grm", "--format", "'gcta', 'gemma'"),
+    ],
+)
+def test_choices_are_named_where_one_is_unknown(command, option, choices):
+    result = run(command, "cohort", option, "x")
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}'" in result.stderr
+    assert f"'x' is not one of {choices}" in result.stderr
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--test", "t"], "--test t: expected one or more of wald,lrt,score,p3d"),
         (["--no-kernel", "--grm", "k"], "Name one of --grm, --basis and --no-kernel"),
-        (["--background", "x"], "--background x: expected one of all, loco, rest+chrom"),
         (["--background", "loco", "--grm", "k"], "needs the variants of the relatedness matrix"),
         (["--test", "bayes"], "name a test with a p-value beside it"),
         (["--effect-sd", "wide"], "--effect-sd wide: expected numbers"),
@@ -685,9 +706,7 @@ def test_scan_refuses(mice, pheno, tmp_path, options, message):
         (["--top", 2], "name its table with --scan"),
         (["--scan", "scan.tsv"], "--scan needs --top N"),
         (["--snp-prior", "normal"], "--snp-prior is for SNPs"),
-        (["--snps", "rs1", "--snp-prior", "x"], "snp_prior='x' is unknown"),
         (["--target-accept", 1], "--target-accept must be between 0 and 1, but is 1"),
-        (["--sampler", "stan"], "--sampler stan: expected one of nutpie, pymc"),
         (["--snps", "nobody"], "1 of 1 selected variants are not there: 'nobody'"),
         (["--scan", "nowhere.tsv", "--top", 2], "nowhere.tsv: no such file"),
         (["--grm", "k"], "2 sources of relatedness were named"),
@@ -738,9 +757,6 @@ def test_predict_needs_genotypes_and_somebody_to_predict(cohort, tmp_path):
 def test_other_errors_are_one_line_too(mice, pheno, tmp_path):
     model = ("--pheno", pheno, "--formula", "mch ~ sex", "--no-kernel")
     assert "no such file" in refused("grm", tmp_path / "nobody", "--out", tmp_path / "k")
-    assert "expected gcta or gemma" in refused(
-        "grm", mice, "--format", "x", "--out", tmp_path / "k"
-    )
     assert "no such file" in refused("eigen", tmp_path / "k", "--out", tmp_path / "b")
     empty = tmp_path / "empty.txt"
     empty.write_text("\n")

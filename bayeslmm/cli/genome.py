@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from bayeslmm.cli.application import app
 from bayeslmm.cli.options import (
     GENOTYPES,
+    Background,
     Basis,
     Chrom,
     Folder,
@@ -41,19 +42,13 @@ def scan(
         ),
     ] = False,
     family: Annotated[
-        str,
+        Literal["gaussian", "binomial"],
         typer.Option(
             help="gaussian (a linear mixed model), or binomial: cases and controls, coded 0/1, 1/2 "
             "(2 is the case) or in words, by logistic regression."
         ),
     ] = "gaussian",
-    background: Annotated[
-        str,
-        typer.Option(
-            help="Relatedness behind a variant: all (of all variants), loco (without its "
-            "chromosome), rest+chrom (both, each with its own variance). In families: all."
-        ),
-    ] = "all",
+    background: Background = "all",
     test: Annotated[
         str | None,
         typer.Option(
@@ -87,7 +82,7 @@ def scan(
         typer.Option(help="Ids of SNPs of BFILE, with commas, that join the covariates."),
     ] = None,
     coding: Annotated[
-        str,
+        Literal["additive", "dominant", "recessive", "hetonly", "genotypic"],
         typer.Option(
             help="additive, dominant, recessive or hetonly (of the effect allele), or genotypic: "
             "additive and dominance deviation together, with wald and bayes."
@@ -185,7 +180,7 @@ def finemap(
     grm: Grm = None,
     basis: Basis = None,
     method: Annotated[
-        str,
+        Literal["gibbs", "susie", "exact"],
         typer.Option(
             help="gibbs (sampled, calibrated), susie (faster), or exact (all subsets of up to 15)."
         ),
@@ -254,10 +249,11 @@ def stepwise(
     out: Folder,
     grm: Grm = None,
     basis: Basis = None,
-    background: Annotated[
-        str, typer.Option(help="Relatedness behind a variant, as in bayeslmm scan.")
-    ] = "all",
-    test: Annotated[str, typer.Option(help="wald, lrt, score or p3d.")] = "wald",
+    background: Background = "all",
+    test: Annotated[
+        Literal["wald", "lrt", "score", "p3d"],
+        typer.Option(help="Whose p-value chooses the next variant."),
+    ] = "wald",
     threshold: Annotated[
         float | None,
         typer.Option(help="Largest p of a variant that is added; 0.05 / variants by default."),
@@ -329,7 +325,7 @@ def threshold(
     ] = 0.05,
     replicates: Annotated[int, typer.Option(min=1, help="Number of null phenotypes.")] = 1000,
     method: Annotated[
-        str,
+        Literal["simulate", "permute"],
         typer.Option(
             help="simulate (from the fitted model), or permute (decorrelated residuals, for "
             "phenotypes that are not normal)."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -108,7 +108,7 @@ def partition(
         typer.Option(help="Column of the table with groups that share an environment."),
     ] = None,
     prior: Annotated[
-        str,
+        Literal["uniform", "split"],
         typer.Option(
             help="Prior on the shares: uniform (over all splits), or split (h2 uniform, its split "
             "uniform)."
@@ -259,7 +259,7 @@ def rg(
     grm: Grm = None,
     basis: Basis = None,
     samples: Annotated[
-        str,
+        Literal["common", "all"],
         typer.Option(
             help="Who is analysed: those with both traits (common), or with one of them too (all; "
             "slower)."

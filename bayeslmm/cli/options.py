@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -46,10 +46,10 @@ Extract = Annotated[
     ),
 ]
 Scale = Annotated[
-    str | None,
+    Literal["standardized", "centered", "empirical", "dominance"] | None,
     typer.Option(
         help="How variants are weighted in the relatedness matrix: standardized (GCTA; the "
-        "default), centered (GEMMA -gk 1) or empirical (GEMMA -gk 2)."
+        "default), centered (GEMMA -gk 1), empirical (GEMMA -gk 2), or coded by dominance."
     ),
 ]
 Chrom = Annotated[
@@ -71,10 +71,8 @@ Formula = Annotated[
     typer.Option(help='Trait and covariates, as "cd8 ~ sex + age". May be given several times.'),
 ]
 Missing = Annotated[
-    str,
-    typer.Option(
-        help="What a sample without a covariate is: an error, or a reason to drop it (error|drop)."
-    ),
+    Literal["error", "drop"],
+    typer.Option(help="What a sample without a covariate is: an error, or a reason to drop it."),
 ]
 Na = Annotated[
     str | None,
@@ -103,6 +101,15 @@ Seed = Annotated[int | None, typer.Option(help="Makes the draws reproducible.")]
 LocusGap = Annotated[
     float,
     typer.Option(help="Significant variants closer than this, in base pairs, are one locus."),
+]
+
+
+Background = Annotated[
+    Literal["all", "loco", "rest+chrom"],
+    typer.Option(
+        help="Relatedness behind a variant: all (of all variants), loco (without its "
+        "chromosome), rest+chrom (both, each with its own variance). In families: all."
+    ),
 ]
 
 

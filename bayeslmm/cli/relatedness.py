@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,7 +31,9 @@ def grm(
     maf: Maf = None,
     max_missing: MaxMissing = None,
     chrom: Chrom = None,
-    format: Annotated[str, typer.Option("--format", help="gcta or gemma.")] = "gcta",
+    format: Annotated[
+        Literal["gcta", "gemma"], typer.Option("--format", help="Whose files to write.")
+    ] = "gcta",
     sparse: Annotated[
         bool, typer.Option("--sparse", help="Only of relatives; all else is 0. For large cohorts.")
     ] = False,
@@ -71,8 +73,6 @@ def grm(
     """
     from bayeslmm.commands import kernels
 
-    if format not in ("gcta", "gemma"):
-        raise InputError(f"--format {format} is unknown; expected gcta or gemma.")
     if sparse:
         if format != "gcta":
             raise InputError("--sparse writes GCTA's format only: leave out --format gemma.")

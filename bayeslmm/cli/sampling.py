@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -49,7 +49,7 @@ def sample(
         ),
     ] = None,
     snp_prior: Annotated[
-        str | None,
+        Literal["normal", "horseshoe", "r2d2", "spike_slab"] | None,
         typer.Option(
             help="Prior of SNP effects: normal (the default), horseshoe, r2d2, or spike_slab "
             "(exact, for up to 15 SNPs, with inclusion probabilities)."
@@ -67,7 +67,7 @@ def sample(
             "default 0.8, more for heavy-tailed priors."
         ),
     ] = None,
-    sampler: Annotated[str, typer.Option(help="Which NUTS: nutpie or pymc.")] = "nutpie",
+    sampler: Annotated[Literal["nutpie", "pymc"], typer.Option(help="Which NUTS.")] = "nutpie",
     u: Annotated[
         bool, typer.Option("--u", help="Draw the genetic values u of all samples too.")
     ] = False,

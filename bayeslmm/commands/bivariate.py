@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
@@ -28,7 +28,7 @@ def rg(
     data: Data,
     *,
     out: Path,
-    samples: str,
+    samples: Literal["common", "all"],
     prior: str,
     rg_prior: float,
     re_prior: float,
@@ -51,11 +51,11 @@ def rg(
             data.formulas,
             table,
             kernel,
-            samples=samples,  # type: ignore[arg-type]
+            samples=samples,
             h2_prior=h2_prior,
             rg_prior=rg_prior,
             re_prior=re_prior,
-            missing=data.missing,  # type: ignore[arg-type]
+            missing=data.missing,
         )
         _ = model.data
         run.clock(f"decomposition for {len(model.ids):,} samples")

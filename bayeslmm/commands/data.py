@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ from bayeslmm.inputs.formulas import design_from_formula, without_pcs
 from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
 from bayeslmm.inputs.phenotypes import may_use, read_phenotypes
 from bayeslmm.relatedness.dense import GRM, Relatedness
+from bayeslmm.relatedness.scales import Scale
 from bayeslmm.relatedness.sums import grm as make_grm
 from bayeslmm.relatedness.sums import keeps_chromosomes
 from bayeslmm.runs.checkpoints import Checkpoint
@@ -71,10 +72,10 @@ class Data:
     id: str | None = None
     grm: str | None = None
     basis: Path | None = None
-    scale: str | None = None
+    scale: Scale | None = None
     maf: float | None = None
     max_missing: float | None = None
-    missing: str = "error"
+    missing: Literal["error", "drop"] = "error"
     na: str | None = None
     keep: Path | None = None
     extract: Path | None = None
@@ -190,7 +191,7 @@ class Data:
             chosen = self.selected(genotypes)
             kernel = make_grm(
                 chosen,
-                scale=self.scale or "standardized",  # type: ignore[arg-type]
+                scale=self.scale or "standardized",
                 by_chrom=by_chrom and keeps_chromosomes(chosen),
                 kept=kept,
             )

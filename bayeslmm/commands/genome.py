@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,9 @@ from bayeslmm.commands.data import run as open_run
 from bayeslmm.commands.shared import paragraph, percent
 from bayeslmm.errors import InputError, require_library
 from bayeslmm.genome import pairs
-from bayeslmm.genome.association import FAMILIES, scan_to_file
-from bayeslmm.genome.backgrounds import BACKGROUNDS
-from bayeslmm.genome.codings import CODINGS
+from bayeslmm.genome.association import scan_to_file
+from bayeslmm.genome.backgrounds import Background
+from bayeslmm.genome.codings import Coding
 from bayeslmm.genome.loci import find_loci, lambda_gc
 from bayeslmm.genome.scanner import TESTS
 from bayeslmm.inputs.genotypes import Genotypes
@@ -58,13 +58,11 @@ def _linear_tests(text: str | None) -> tuple[str, ...]:
     return chosen
 
 
-def _check_relatedness(data: Data, background: str, *, no_kernel: bool) -> None:
+def _check_relatedness(data: Data, background: Background, *, no_kernel: bool) -> None:
     """Raise an `InputError` where options name several kernels, or one that does not do."""
     if sum([data.grm is not None, data.basis is not None, no_kernel]) > 1:
         raise InputError("Name one of --grm, --basis and --no-kernel, not several.")
     other = data.grm or data.basis or no_kernel
-    if background not in BACKGROUNDS:
-        raise InputError(f"--background {background}: expected one of {', '.join(BACKGROUNDS)}.")
     if background != "all" and other:
         raise InputError(
             f"--background {background} needs the variants of the relatedness matrix: it is made "
@@ -78,16 +76,16 @@ def scan(
     data: Data,
     *,
     no_kernel: bool,
-    background: str,
+    background: Background,
     out: Path,
-    family: str,
+    family: Literal["gaussian", "binomial"],
     tests: str | None,
     effect_sd: str | None,
     prior_odds: float | None,
     chrom: list[str] | None,
     region: str | None,
     condition_on: str | None,
-    coding: str,
+    coding: Coding,
     interaction: str | None,
     float64: bool,
     parquet: bool,
@@ -97,8 +95,6 @@ def scan(
     threads: int | None,
 ) -> str:
     """Test every variant for one or more traits, to a folder; returns the summary."""
-    if family not in FAMILIES:
-        raise InputError(f"--family {family}: expected one of {', '.join(FAMILIES)}.")
     binary = family == "binomial"
     chosen: tuple[str, ...] | None
     if binary:
@@ -112,8 +108,6 @@ def scan(
         )
     else:
         chosen = _linear_tests(tests)
-    if coding not in CODINGS:
-        raise InputError(f"--coding {coding}: expected one of {','.join(CODINGS)}.")
     if chosen is not None and (interaction is not None or coding == "genotypic"):
         pairs.check(chosen, coding, prior_odds, with_interaction=interaction is not None)
     if region is not None:
@@ -136,7 +130,7 @@ def scan(
         accounts: dict[str, Any] = {}
         for name, formula in data.traits():
             known = data.genotyped(formula, table) if kernel is None else table
-            model = LMM(formula, known, kernel, missing=data.missing)  # type: ignore[arg-type]
+            model = LMM(formula, known, kernel, missing=data.missing)
             tested = data.selected(genotypes, chrom=chrom, region=region, samples=model.ids)
             conditions = None
             if condition_on is not None:
@@ -189,7 +183,7 @@ def finemap(
     *,
     out: Path,
     region: str,
-    method: str,
+    method: Literal["gibbs", "susie", "exact"],
     max_effects: int,
     expected_effects: float,
     coverage: float,
@@ -208,13 +202,13 @@ def finemap(
         kernel = data.kernel(table, run.clock)
         lines: list[str] = []
         for name, formula in data.traits():
-            model = LMM(formula, table, kernel, missing=data.missing)  # type: ignore[arg-type]
+            model = LMM(formula, table, kernel, missing=data.missing)
             tested = data.selected(genotypes, region=region, samples=model.ids)
             found = map_region(
                 model,
                 tested,
                 region=region,
-                method=method,  # type: ignore[arg-type]
+                method=method,
                 max_effects=max_effects,
                 expected_effects=expected_effects,
                 coverage=coverage,

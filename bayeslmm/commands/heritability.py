@@ -45,7 +45,7 @@ def h2(
         table = data.table()
         kernel = data.kernel(table, run.clock)
         models = {
-            name: LMM(formula, table, kernel, h2_prior=h2_prior, missing=data.missing)  # type: ignore[arg-type]
+            name: LMM(formula, table, kernel, h2_prior=h2_prior, missing=data.missing)
             for name, formula in data.traits()
         }
         for name, model in models.items():

@@ -7,6 +7,7 @@ from pathlib import Path
 from bayeslmm.commands.shared import BASIS, genotype_files, read_ids, read_kernel, selected
 from bayeslmm.inputs.genotypes import read_genotypes
 from bayeslmm.relatedness.grm_files import write_gemma, write_grm
+from bayeslmm.relatedness.scales import Scale
 from bayeslmm.relatedness.sparse import sparse_grm as make_sparse_grm
 from bayeslmm.relatedness.sums import grm as make_grm
 from bayeslmm.runs.files import existing
@@ -25,7 +26,7 @@ def grm(
     bfile: str,
     *,
     out: str,
-    scale: str,
+    scale: Scale,
     maf: float | None,
     max_missing: float | None,
     chrom: list[str] | None,
@@ -49,7 +50,7 @@ def grm(
     ):
         genotypes = selected(read_genotypes(bfile), maf, max_missing, chrom)
         clock(repr(genotypes))
-        kernel = make_grm(genotypes, scale=scale, kept=kept)  # type: ignore[arg-type]
+        kernel = make_grm(genotypes, scale=scale, kept=kept)
         clock(repr(kernel))
         if gemma:
             write_gemma(kernel, f"{aside}{matrices[0]}")
@@ -81,7 +82,7 @@ def sparse_grm(
     bfile: str,
     *,
     out: str,
-    scale: str,
+    scale: Scale,
     threshold: float,
     pairs: str,
     maf: float | None,
@@ -103,7 +104,7 @@ def sparse_grm(
             genotypes,
             threshold=threshold,
             pairs=pairs,
-            scale=scale,  # type: ignore[arg-type]
+            scale=scale,
         )
         clock(repr(kernel))
         kernel.write(aside)

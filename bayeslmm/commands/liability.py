@@ -53,7 +53,7 @@ def liability(
             kernel,
             prevalence=prevalence,
             h2_prior=h2_prior,
-            missing=data.missing,  # type: ignore[arg-type]
+            missing=data.missing,
         )
         _ = model.observed.rotated
         run.clock(f"{name}: {model.cases}; decomposition for {len(model.y):,} samples")

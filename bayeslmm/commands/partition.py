@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from bayeslmm.inputs.phenotypes import relabel
 from bayeslmm.model.tables import interval
 from bayeslmm.partition.components import RESIDUAL
 from bayeslmm.partition.model import IdentifiabilityWarning, PartitionedLMM
+from bayeslmm.relatedness.scales import Scale
 from bayeslmm.relatedness.variant_sets import ld_bins, maf_bins, partition_grms
 from bayeslmm.runs.files import table_of
 from bayeslmm.runs.results import (
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from bayeslmm.partition.model import PartitionedFit
 
-PRIORS = ("uniform", "split")
 _SHARED = "household"
 
 
@@ -43,7 +43,7 @@ def partition(
     by: str,
     household: str | None,
     out: Path,
-    prior: str,
+    prior: Literal["uniform", "split"],
     draws: int,
     evaluations: int | None,
     seed: int | None,
@@ -53,8 +53,6 @@ def partition(
     """Partitioned heritability of one or more traits, to a folder; returns the summary."""
     if draws < 1:
         raise InputError(f"--draws must be at least 1, but is {draws}.")
-    if prior not in PRIORS:
-        raise InputError(f"--prior {prior} is unknown; expected one of {', '.join(PRIORS)}.")
     share_prior = prior_of_shares(prior)
     with open_run(data, out, overwrite=overwrite, threads=threads) as run:
         table = data.table()
@@ -67,7 +65,7 @@ def partition(
         lines: list[str] = []
         rows = []
         for name, formula in data.traits():
-            model = PartitionedLMM(formula, table, kernel, prior=share_prior, missing=data.missing)  # type: ignore[arg-type]
+            model = PartitionedLMM(formula, table, kernel, prior=share_prior, missing=data.missing)
             told: list[str] = []
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", IdentifiabilityWarning)
@@ -100,7 +98,7 @@ def partition(
     return summary
 
 
-def prior_of_shares(prior: str) -> str | priors.HeritabilitySplit:
+def prior_of_shares(prior: Literal["uniform", "split"]) -> str | priors.HeritabilitySplit:
     """What --prior means."""
     return "uniform" if prior == "uniform" else priors.HeritabilitySplit()
 
@@ -110,14 +108,14 @@ def make_kernels(
     table: pd.DataFrame,
     by: str,
     household: str | None,
-    scale: str | None,
+    scale: Scale | None,
     clock: Clock,
 ) -> dict[str, Kernel]:
     """The kernels that --by and --household name, in their order."""
     made = partition_grms(
         genotypes,
         _annotation(by, genotypes),
-        scale=scale or "standardized",  # type: ignore[arg-type]
+        scale=scale or "standardized",
     )
     clock(f"{len(made)} relatedness matrices of {len(made.annotations):,} variants")
     kernel: dict[str, Kernel] = dict(made)

@@ -66,7 +66,7 @@ def predict(
         )
         genotypes = None if new is None else read_genotypes(new)
         kernel = data.kernel(table, run.clock)
-        model = LMM(formula, table, kernel, h2_prior=h2_prior, missing=data.missing)  # type: ignore[arg-type]
+        model = LMM(formula, table, kernel, h2_prior=h2_prior, missing=data.missing)
         _ = model.rotated
         run.clock(f"decomposition for {len(model.y):,} samples")
         tree = model.posterior(draws, seed=seed)

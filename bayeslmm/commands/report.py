@@ -95,7 +95,7 @@ def _univariate(data: Data, table: pd.DataFrame, given: dict[str, Any], clock: C
     models: _Models = {}
     for name, formula in data.traits():
         known = data.genotyped(formula, table) if kernel is None else table
-        model = LMM(formula, known, kernel, h2_prior=h2_prior, missing=data.missing)  # type: ignore[arg-type]
+        model = LMM(formula, known, kernel, h2_prior=h2_prior, missing=data.missing)
         models[name] = model, {"genotypes": None if data.genotypes is None else data.cohort}
     return models
 
@@ -107,7 +107,7 @@ def _partitioned(data: Data, table: pd.DataFrame, given: dict[str, Any], clock: 
     prior = prior_of_shares(given["prior"])
     return {
         name: (
-            PartitionedLMM(formula, table, kernels, prior=prior, missing=data.missing),  # type: ignore[arg-type]
+            PartitionedLMM(formula, table, kernels, prior=prior, missing=data.missing),
             {"genotypes": genotypes},
         )
         for name, formula in data.traits()
@@ -124,7 +124,7 @@ def _two_traits(data: Data, table: pd.DataFrame, given: dict[str, Any], clock: C
         h2_prior=parse_prior(given["prior"], 0.0),
         rg_prior=given["rg_prior"],
         re_prior=given["re_prior"],
-        missing=data.missing,  # type: ignore[arg-type]
+        missing=data.missing,
     )
     return {"_".join(data.names): (model, {})}
 
@@ -137,7 +137,7 @@ def _liabilities(data: Data, table: pd.DataFrame, given: dict[str, Any], clock: 
         data.kernel(table, clock),
         prevalence=given["prevalence"],
         h2_prior=parse_prior(given["prior"], 0.0),
-        missing=data.missing,  # type: ignore[arg-type]
+        missing=data.missing,
     )
     groups = None if given["groups"] is None else table[given["groups"]]
     return {data.names[0]: (model, {"groups": groups})}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
 from bayeslmm.commands.data import Data
 from bayeslmm.commands.data import run as open_run
 from bayeslmm.errors import InputError
-from bayeslmm.genome.backgrounds import BACKGROUNDS
+from bayeslmm.genome.backgrounds import Background
 from bayeslmm.genome.selection import stepwise as search
 from bayeslmm.genome.thresholds import Threshold, significance_threshold
 from bayeslmm.inputs.genotypes import Genotypes
@@ -24,11 +25,11 @@ def stepwise(
     data: Data,
     *,
     out: Path,
-    test: str,
+    test: Literal["wald", "lrt", "score", "p3d"],
     threshold: float | None,
     region: str | None,
     max_steps: int,
-    background: str,
+    background: Background,
     float64: bool,
     overwrite: bool,
     threads: int | None,
@@ -36,8 +37,6 @@ def stepwise(
     """Variants associated given each other, for each trait, to a folder; returns the summary."""
     if region is not None:
         parse_region(region)
-    if background not in BACKGROUNDS:
-        raise InputError(f"--background {background}: expected one of {', '.join(BACKGROUNDS)}.")
     if background != "all" and (data.grm or data.basis):
         raise InputError(
             f"--background {background} needs the variants of the relatedness matrix: it is made "
@@ -49,7 +48,7 @@ def stepwise(
         kernel = data.kernel(table, run.clock)
         lines: list[str] = []
         for name, formula in data.traits():
-            model = LMM(formula, table, kernel, missing=data.missing)  # type: ignore[arg-type]
+            model = LMM(formula, table, kernel, missing=data.missing)
             found = search(
                 model,
                 data.selected(genotypes, region=region, samples=model.ids),
@@ -57,7 +56,7 @@ def stepwise(
                 threshold=threshold,
                 region=region,
                 max_steps=max_steps,
-                background=background,  # type: ignore[arg-type]
+                background=background,
                 dtype="float64" if float64 else "float32",
                 threads=threads,
             )
@@ -84,7 +83,7 @@ def threshold(
     out: Path,
     alpha: float,
     replicates: int,
-    method: str,
+    method: Literal["simulate", "permute"],
     seed: int | None,
     region: str | None,
     overwrite: bool,
@@ -99,13 +98,13 @@ def threshold(
         kernel = data.kernel(table, run.clock)
         found: dict[str, Threshold] = {}
         for name, formula in data.traits():
-            model = LMM(formula, table, kernel, missing=data.missing)  # type: ignore[arg-type]
+            model = LMM(formula, table, kernel, missing=data.missing)
             found[name] = significance_threshold(
                 model,
                 data.selected(genotypes, region=region, samples=model.ids),
                 alpha=alpha,
                 replicates=replicates,
-                method=method,  # type: ignore[arg-type]
+                method=method,
                 seed=seed,
                 threads=threads,
             )

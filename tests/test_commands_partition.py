@@ -80,7 +80,6 @@ def test_partition_by_regions_and_labels(cohort, tmp_path):
     [
         (("--by", "nothing"), "neither chrom, maf, ld, a .bed file of regions, nor a table"),
         (("--household", "cage"), "no such column"),
-        (("--prior", "flat"), "--prior flat is unknown"),
         (("--draws", "0"), "--draws must be at least 1"),
     ],
 )

@@ -27,7 +27,8 @@ def product(K: Matrix, L: Matrix | None = None, *, center: bool = False) -> GRM:
     """Elementwise (Hadamard) product of two kernels; of K with itself by default.
 
     K o K is the covariance of additive by additive epistasis, additive o dominance that of
-    additive by dominance (Henderson 1985; Jiang & Reif 2015, Genetics 201:759).
+    additive by dominance (Henderson 1985, J Anim Sci 60:111; Jiang & Reif 2015, Genetics
+    201:759).
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
+from bayeslmm.reporting.drafts import SOURCES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -33,9 +34,42 @@ def test_links_between_pages_lead_somewhere(page):
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)#\s]+)", text):
         if not target.startswith("http"):
-            source = target.replace("notebooks/", "../notebooks/", 1)
-            known = (page.parent / target).exists() or (page.parent / source).exists()
-            assert known, f"{page.name} links to {target}"
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+FIRST_LINE = re.compile(r"^(?:- )?[^\W\d_][\w'-]+ [A-Z][\w-]*(?:, .*| et al\.)? \(\d{4}\)\. ")
+
+
+def references():
+    """Entries of all lists of references, in docstrings, on pages and in reports: (file, text)."""
+    for path in [*PAGES, *(ROOT / "bayeslmm").rglob("*.py")]:
+        entry, inside = [], False
+        for line in [*path.read_text().splitlines(), ""]:
+            text = line.strip()
+            if re.match(r"#* ?References", text):
+                inside = True
+            elif inside and re.fullmatch(r'|""".*|#+ .*', text) and entry:
+                yield path.name, " ".join(entry)
+                entry, inside = [], False
+            elif inside and FIRST_LINE.match(text):
+                if entry:
+                    yield path.name, " ".join(entry)
+                entry = [text.removeprefix("- ")]
+            elif entry:
+                entry.append(text)
+    yield from (("drafts.py", source) for source in SOURCES.values())
+
+
+def test_a_paper_is_cited_in_one_way():
+    papers, seen = {}, 0
+    for place, text in references():
+        cited = re.sub(r" \([A-Zw].*\)$", "", text)  # a remark behind it
+        authors, rest = re.split(r" \(\d{4}\)\. ", cited, maxsplit=1)
+        keys = [(authors.split()[0], rest[:25]), *re.findall(r"doi:(\S+)", cited)]
+        for key in keys:
+            assert papers.setdefault(key, cited) == cited, place
+        seen += 1
+    assert seen > 150
 
 
 def test_every_page_is_in_a_table_of_contents():

@@ -11,7 +11,8 @@ coefficients, and M = X'W X, Q = y'W y - y'W X M^-1 X'W y,
     log L = -1/2 [ sum log|Sigma_i| + log|M| + (N - p) log Q ] + const,
 
 once the overall scale is at its best; integrated over the scale under its reciprocal it is the
-same up to a constant (Henderson & Quaas 1976; Zhou & Stephens 2014 Nat Methods 11:407).
+same up to a constant (Henderson & Quaas 1976, J Anim Sci 43:1188; Zhou & Stephens 2014, Nat
+Methods 11:407).
 
 **Samples with one trait only.** Let P be the precision of all pairs, as if complete: cheap on the
 basis. With "a" the absent numbers and "o" the observed ones,

@@ -411,8 +411,8 @@ def liability_h2(
     -----
     For case-control samples the factor assumes that h2 comes from REML or this package's
     likelihood with a small liability effect of each locus; with strong ascertainment and a large
-    h2 it is too low (Golan, Lander & Rosset 2014 PNAS 111:E5272). Covariates related to
-    liability bias it, too.
+    h2 it is too low (Golan, Lander & Rosset 2014, Proc Natl Acad Sci USA 111:E5272). Covariates
+    related to liability bias it, too.
 
     References
     ----------

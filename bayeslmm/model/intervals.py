@@ -91,8 +91,8 @@ def information(lam: np.ndarray, h2: np.ndarray | float) -> np.ndarray:
     r"""Expected information on h2, s2 unknown: 1/2 [ sum a^2 - (sum a)^2 / nu ], shape (...).
 
     a = (lam - 1) / d. Its inverse root is the standard error of h2 in large samples; at
-    h2 = 0 it is sqrt(2 / (nu var lam)), that of Visscher et al. (2014) PLoS Genet
-    10:e1004269.
+    h2 = 0 it is sqrt(2 / (nu var lam)), that of Visscher et al. (2014, PLoS Genet
+    10:e1004269).
     """
     a = (lam - 1.0) / variances(lam, h2)
     return 0.5 * np.square(a - a.mean(axis=-1, keepdims=True)).sum(axis=-1)

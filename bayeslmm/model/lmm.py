@@ -410,8 +410,8 @@ class LMM:
         Notes
         -----
         A bounded one-dimensional problem, searched on a grid that resolves both ends
-        and then refined: it cannot fail to converge. Patterson & Thompson (1971)
-        Biometrika 58:545; Zhou & Stephens (2012) Nat Genet 44:821.
+        and then refined: it cannot fail to converge. Patterson & Thompson (1971,
+        Biometrika 58:545); Zhou & Stephens (2012, Nat Genet 44:821).
         """
         h2 = 0.0
         if self.basis is not None:

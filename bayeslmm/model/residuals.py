@@ -40,7 +40,8 @@ class ResidualCheck:
     skewness, kurtosis : float
         Of the whitened residuals; 0 for a normal distribution (kurtosis is the excess).
     p_normal : float
-        p-value of their joint departure from 0 (D'Agostino & Pearson 1973).
+        p-value of their joint departure from 0 (D'Agostino & Pearson 1973, Biometrika
+        60:613).
     groups : DataFrame or None
         For each group: size; distance, squared Mahalanobis distance of its members from
         their prediction by all others; p of the distance (chi-squared); h2_without, the REML

@@ -2,10 +2,11 @@
 
 Adaptive importance sampling, with diagnostics; and Metropolis sampling for where these say no.
 Points come from a mixture of t distributions that is fitted to the density as one goes (AMIS,
-Cornuet et al. 2012 Scand J Stat 39:798): in each round points are drawn from the mixture at hand,
+Cornuet et al. 2012, Scand J Stat 39:798): in each round points are drawn from the mixture at hand,
 all points so far are weighted against the mixture of all rounds, and the next mixture is fitted to
 them. The largest weights are smoothed by a generalised Pareto distribution, whose shape k tells
-whether the weights can be trusted (PSIS, Vehtari et al. 2024 JMLR 25:72): below 0.7 they can.
+whether the weights can be trusted (PSIS, Vehtari et al. 2024, J Mach Learn Res 25(72):1): below 0.7
+they can.
 """
 
 from __future__ import annotations

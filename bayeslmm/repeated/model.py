@@ -325,7 +325,7 @@ class RepeatedLMM:
         Notes
         -----
         O(n) for each of some hundred evaluations if balanced; else O(n^3) for some
-        dozens. Patterson & Thompson (1971) Biometrika 58:545.
+        dozens. Patterson & Thompson (1971, Biometrika 58:545).
         """
         columns = likelihood.rotate(None, self.y, self.C.to_numpy())
         basis = self.basis

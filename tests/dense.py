@@ -211,11 +211,11 @@ def variant_tests(
     t, _ = optimum(y, full, Kc, "reml", log_range, kappa)
     beta, se, log10_wald = wald(t)
     # The full likelihood has no maximum: it grows to infinity at h2 = 1 where V is singular
-    # along the intercept. Its proper optimum is close to that of the restricted one.
+    # along the intercept. Its proper optimum is close to that of the restricted one, or below 1.
     reml_t, _ = optimum(y, C, Kc, "reml", log_range, kappa)
     low, high = log_range
-    null_t, null = optimum(y, C, Kc, "ml", (low, min(reml_t + 1.5, high)), kappa)
-    _, alternative = optimum(y, full, Kc, "ml", (low, min(t + 1.5, high)), kappa)
+    null_t, null = optimum(y, C, Kc, "ml", (low, np.clip(reml_t + 1.5, 0, high)), kappa)
+    _, alternative = optimum(y, full, Kc, "ml", (low, np.clip(t + 1.5, 0, high)), kappa)
 
     # Score test at the null model's ML ratio: n (x'Py)^2 / (y'Py x'Px), F(1, n - c - 1).
     R = np.exp(null_t) * Kc / kappa + np.eye(n)

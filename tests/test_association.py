@@ -123,6 +123,15 @@ def test_null_model_on_the_boundary(h2, c):
     check_against_dense(y, C, K, X, lmm.scan(X, **F64), tolerance=5e-6)
 
 
+def test_full_likelihood_above_0_where_the_restricted_one_is_not():
+    rng = np.random.default_rng(9)
+    X = rng.binomial(2, rng.uniform(0.1, 0.5, 100), size=(100, 100)).astype(float)
+    y, C, K = rng.normal(size=100), np.ones((100, 1)), bl.grm(X).matrix
+    ratios = [dense.optimum(y, C, dense.centred(K), kind)[0] for kind in ("reml", "ml")]
+    assert ratios[0] < -11 < -5 < ratios[1] < -4
+    check_against_dense(y, C, K, X[:, 30:40], model(y, C, K).scan(X[:, 30:40], **F64))
+
+
 @pytest.mark.parametrize("c", [1, 4])
 def test_full_likelihood_without_a_maximum(c):
     """Hardly related samples: h2 is all but unknown, and the full likelihood grows to h2 = 1."""
@@ -390,6 +399,13 @@ def test_more_genotypes_than_analysed_samples():
     np.testing.assert_allclose(found.eaf, X[kept].mean(axis=0) / 2)
 
 
+@pytest.mark.parametrize("threads", [0, -3])
+def test_threads_are_one_or_more(threads):
+    lmm, genotypes, *_ = labelled_problem()
+    with pytest.raises(InputError, match=f"threads must be at least 1, but is {threads}"):
+        lmm.scan(genotypes, threads=threads)
+
+
 def test_samples_without_genotypes():
     lmm, genotypes, *_ = labelled_problem()
     few = genotypes.select(samples=[f"s{i}" for i in range(35)])
@@ -398,7 +414,7 @@ def test_samples_without_genotypes():
     ):
         lmm.scan(few)
     unlabelled = bl.Genotypes.from_array(variants(40, 3))
-    with pytest.raises(InputError, match="40 of the 40 analysed samples have no genotypes there"):
+    with pytest.raises(InputError, match=r"40 of the 40 .* are an array without ids: bl"):
         lmm.scan(unlabelled)
 
 

@@ -280,6 +280,7 @@ def test_the_prior_stands_beside_the_factor():
         ({"effect_prior": "wide"}, "effect_prior='wide' is no prior"),
         ({"effect_prior": ()}, "no prior"),
         ({"prior_odds": 0.0}, "prior_odds must be above 0"),
+        ({"prior_odds": np.inf}, "above 0 and finite, such as 1e-4, but is inf"),
         ({"prior_odds": 1e-4, "tests": "wald"}, "add 'bayes' to tests"),
     ],
 )

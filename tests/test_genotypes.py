@@ -270,10 +270,21 @@ def test_regions(genotypes, dosage, region, columns):
     same(genotypes.select(region=region).to_array(), dosage[:, list(columns)])
 
 
-@pytest.mark.parametrize("region", ["X:", "X:5", "X:a-b", "X:5-", "X:1-2-3", "X:150-120", "X:-5-9"])
+def test_a_chromosome_as_a_number():
+    table = pd.DataFrame({"id": ["a", "b"], "chrom": ["17", "X"]})
+    genotypes = bl.Genotypes.from_array(np.eye(2), variants=table)
+    assert list(genotypes.select(region=17).variants.id) == ["a"]
+
+
+@pytest.mark.parametrize("region", ["X:", "X:5", "X:a-b", "X:5-", "X:1-2-3", "X:-5-9"])
 def test_bad_region(genotypes, region):
     with pytest.raises(InputError, match=rf"Region '{region}' is not of the form chrom or chrom:f"):
         genotypes.select(region=region)
+
+
+def test_region_that_ends_before_it_begins(genotypes):
+    with pytest.raises(InputError, match="ends before it begins; expected X:120-150"):
+        genotypes.select(region="X:150-120")
 
 
 def test_filters_count_among_the_selected_samples(genotypes, dosage):

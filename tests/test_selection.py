@@ -152,7 +152,7 @@ def test_parse_region(text, parsed):
     assert parse_region(text) == parsed
 
 
-@pytest.mark.parametrize("text", ["", " ", ":5-9", "17:", "17:5", "17:9-5", "17:a-b", "17:-1-5"])
+@pytest.mark.parametrize("text", ["", " ", ":5-9", "17:", "17:5", "17:a-b", "17:-1-5"])
 def test_malformed_regions(text):
     with pytest.raises(InputError, match="is not of the form chrom or chrom:first-last"):
         parse_region(text)

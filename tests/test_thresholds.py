@@ -2,6 +2,7 @@
 
 import dense
 import numpy as np
+import pandas as pd
 import pytest
 
 import bayeslmm as bl
@@ -91,6 +92,22 @@ def test_monomorphic_variants_are_left_out():
     a = bl.significance_threshold(model, X, replicates=40, seed=1)
     b = bl.significance_threshold(model, constant, replicates=40, seed=1)
     np.testing.assert_allclose(a.min_p, b.min_p, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_few_variants_some_of_which_cannot_be_tested(kernel):
+    """A constant variant and one that covariates explain, beside two, are as if not there."""
+    model, X = problem()
+    model = model if kernel else bl.LMM(model.y, X[:, :1])
+    model = model.with_covariates(pd.DataFrame({"snp": X[:, 1]}, index=model.ids))
+    X[:, 2] = 1
+    expected, found = (
+        bl.significance_threshold(model, X[:, columns], replicates=200, seed=1).min_p
+        for columns in ([3, 4], [1, 2, 3, 4])
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    with pytest.raises(InputError, match="none of 2 variants can be tested: they are mono"):
+        bl.significance_threshold(model, X[:, 1:3], seed=1)
 
 
 @pytest.mark.parametrize(

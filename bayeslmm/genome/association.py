@@ -50,7 +50,7 @@ from bayeslmm.runs.checkpoints import digest
 from bayeslmm.runs.columns import Columns, scattered
 from bayeslmm.runs.devices import BLOCK_ON_DEVICE, as_device
 from bayeslmm.runs.files import refuse_existing
-from bayeslmm.runs.progress import log, track
+from bayeslmm.runs.progress import log, track, worker_count
 from bayeslmm.runs.results import unfinished
 
 if TYPE_CHECKING:
@@ -411,7 +411,9 @@ class ScanOptions:
         if odds is None:
             return
         if not (odds > 0 and np.isfinite(odds)):
-            raise InputError(f"prior_odds must be above 0, such as 1e-4, but is {odds:g}.")
+            raise InputError(
+                f"prior_odds must be above 0 and finite, such as 1e-4, but is {odds:g}."
+            )
         if "bayes" not in self.linear_tests:
             raise InputError("prior_odds needs Bayes factors: add 'bayes' to tests.")
 
@@ -507,7 +509,7 @@ def _run(
     run = Run(
         aligned(first, genotypes),
         dtype,
-        options.threads or os.cpu_count() or 1,
+        worker_count(options.threads),
         block_size,
         options.progress,
         options.coding,

@@ -287,7 +287,7 @@ def finemap(
     method: Literal["gibbs", "susie", "exact"] = "gibbs",
     max_effects: int = 10,
     expected_effects: float = 1.0,
-    phi: Sequence[float] = (0.05, 0.1, 0.2, 0.4),
+    phi: float | Sequence[float] = (0.05, 0.1, 0.2, 0.4),
     prior_weights: pd.Series | np.ndarray | None = None,
     coverage: float = 0.95,
     min_purity: float = 0.5,
@@ -320,7 +320,7 @@ def finemap(
         Prior mean E of the number of effects in the region, above 0 and at most L, at which none
         can be absent. Each of the L is there with the same probability, which is learned,
         Beta(1, L/E - 1) before the data; ``"susie"`` holds it at its mean, E/L.
-    phi : sequence of float
+    phi : float or sequence of float
         Prior standard deviations of an effect, in total sd per sd of the genotype, averaged
         over with equal weights.
     prior_weights : Series by id, or array (m,), optional
@@ -384,7 +384,7 @@ def finemap(
         raise InputError(f"sweeps={sweeps}: each of the {_CHAINS} chains needs one at least.")
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
-    widths = SpikeSlab(phi=tuple(phi)).phi
+    widths = SpikeSlab(phi=tuple(np.atleast_1d(phi).tolist())).phi
     if not widths:
         raise InputError("phi is empty: name at least one prior standard deviation.")
     if model.rotated.df < 3:
@@ -602,7 +602,7 @@ def _exact(
     if len(snps.ids) > LARGEST_K:
         raise InputError(
             f"method='exact' enumerates all subsets of up to {LARGEST_K} SNPs, but the region has "
-            f"{len(snps.ids):,}. Use method='susie'."
+            f"{len(snps.ids):,}. Use method='gibbs', or name fewer SNPs (snps=[ids])."
         )
     if prior.expected_effects == prior.max_effects:
         raise InputError(

@@ -181,9 +181,10 @@ def interaction_with(model: LMM, covariate: str | pd.Series) -> tuple[LMM, Inter
         ]
         if len(columns) != 1:
             why = f"has {len(columns)} columns: name one of them" if columns else "is not there"
+            what = "" if columns else ": add it to the formula, or pass a Series by sample id"
             raise InputError(
                 f"interaction='{covariate}': the covariate {why}. The model has "
-                f"{listing(columns or C.columns, limit=20)}."
+                f"{listing(columns or C.columns, limit=20)}{what}."
             )
         name, values, added = columns[0], C[columns[0]].to_numpy(), False
         with_main = model

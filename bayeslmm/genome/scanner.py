@@ -14,7 +14,7 @@ evaluated again on panels over all of it.
 
 The full likelihood grows without bound towards h2 = 1: centring makes V singular along the
 intercept, which fits y there exactly. Its maximum is therefore sought up to e^1.5 times the
-REML ratio of the same model, far above where a proper maximum lies.
+REML ratio of the same model, and at least up to a ratio of 1: above where a proper maximum lies.
 """
 
 from __future__ import annotations
@@ -56,6 +56,11 @@ _WINDOW_ERRORS, _NARROWEST = 8.0, 0.2
 _UNREACHABLE = 500.0
 
 
+def largest_ml_ratio(reml: np.ndarray) -> np.ndarray:
+    """Log ratio up to which a full likelihood is maximised, from that of the model's REML."""
+    return np.maximum(reml + HALF_WIDTH, 0.0)
+
+
 class Scanner:
     """Tests of rotated variants against one null model, for a set of tests."""
 
@@ -76,7 +81,7 @@ class Scanner:
         self._specify(model, model.rotated, tests, dtype, effect_prior)
         data = self.data
         self.reml = reml = self._null_log_ratio("reml")
-        ml = self._null_log_ratio("ml", reml + HALF_WIDTH)
+        ml = self._null_log_ratio("ml", float(largest_ml_ratio(np.array(reml))))
         self.half_width = self._window_width(reml)
         low, high = LOG_RANGE[0] + self.half_width, LOG_RANGE[1] - self.half_width
         self.center = float(np.clip(reml, low, high))
@@ -104,7 +109,7 @@ class Scanner:
         # which matters where a variant explains nothing and p is next to 1.
         self.null_ml_interpolated = self.null_ml
         if self.exact:
-            top = self._in_window(np.array([reml + HALF_WIDTH]))
+            top = self._in_window(largest_ml_ratio(np.array([reml])))
             best = float(maximise_on_nodes(null[None, self.window], top)[1][0])
             if abs(best - self.null_ml) < 1e-6 * data.n:
                 self.null_ml_interpolated = best
@@ -322,7 +327,7 @@ class Scanner:
                 out["l_remle"] = np.exp(log_ratio) / self.data.kappa
                 out["beta"], out["se"], f = self._wald(a_best, b_best, Q)
                 out["log10_wald"] = log10_p_f(f, self.df)
-                limit = np.minimum(log_ratio + HALF_WIDTH, LOG_RANGE[1])
+                limit = np.minimum(largest_ml_ratio(log_ratio), LOG_RANGE[1])
             else:
                 out["log10_lrt"] = log10_p_chi2(2 * np.maximum(best - null, 0))
 

@@ -18,6 +18,7 @@ from bayeslmm.genome.scanner import TESTS, Scanner
 from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
 from bayeslmm.model.snps import aligned
 from bayeslmm.runs.memory import available_memory
+from bayeslmm.runs.progress import worker_count
 from bayeslmm.runs.provenance import provenance
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class _Search:
         fits = bool(self.kept) or size < available_memory() / 2
         if model.basis is None or self.background != "all" or not fits:
             return self._scan(model, self.genotypes)
-        dtype, workers = np.dtype(self.dtype), self.threads or os.cpu_count() or 1
+        dtype, workers = np.dtype(self.dtype), worker_count(self.threads)
         run = Run(self.genotypes, dtype, workers, None, self.progress, kept=self.kept)
         (columns,) = run.all_variants([Scanner(model, (self.test,), dtype)])
         return variant_table(model, self.genotypes, (self.test,), columns)

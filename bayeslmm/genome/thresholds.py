@@ -21,6 +21,7 @@ from bayeslmm.model.snps import aligned
 from bayeslmm.numerics import likelihood
 from bayeslmm.numerics.chebyshev import NODES, cardinal, chebyshev
 from bayeslmm.numerics.nodes import (
+    COLLINEAR,
     HALF_WIDTH,
     LOG_RANGE,
     interpolate,
@@ -28,7 +29,7 @@ from bayeslmm.numerics.nodes import (
     stacked_weights,
 )
 from bayeslmm.numerics.tails import log10_p_f
-from bayeslmm.runs.progress import blas_threads, map_ahead, track
+from bayeslmm.runs.progress import blas_threads, map_ahead, track, worker_count
 
 if TYPE_CHECKING:
     from bayeslmm.model.lmm import LMM
@@ -73,6 +74,7 @@ class ManyNulls:
         self.between = between.reshape(Y.shape[1], -1).T
         Py, self.Q = _projected(data, Y, self.log_ratio)
         self.Py = np.ascontiguousarray(Py, dtype=dtype)
+        self.covariates = data.C[:, int(self.skip) :].astype(dtype)
 
     def f_statistics(self, x: np.ndarray) -> np.ndarray:
         """F statistics with 1 and n - c - 1 degrees of freedom of rotated variants, (v, R)."""
@@ -80,6 +82,11 @@ class ManyNulls:
         with np.errstate(divide="ignore", invalid="ignore"):
             explained = np.square(x @ self.Py, dtype=np.float64) / (a @ self.between)
             return explained / ((self.Q - explained) / self.df)
+
+    def testable(self, x: np.ndarray, sum_sq: np.ndarray) -> np.ndarray:
+        """Which rotated variants (v, n) vary beyond what covariates explain, booleans (v,)."""
+        span = np.square(x @ self.covariates, dtype=np.float64).sum(axis=1)
+        return (sum_sq > 0) & (span < (1 - COLLINEAR[self.Py.dtype]) * sum_sq)
 
     def smallest_log10_p(self, y: np.ndarray, r: int, x: np.ndarray) -> float:
         """Smallest log10 p of rotated variants (v, n) for phenotype r, each at its optimum."""
@@ -243,7 +250,8 @@ def significance_threshold(
     Raises
     ------
     InputError
-        For parameters out of range, and samples without genotypes.
+        For parameters out of range, samples without genotypes, and where no variant can be
+        tested.
 
     References
     ----------
@@ -275,8 +283,13 @@ def significance_threshold(
     dtype = np.dtype("float32" if model.basis is not None else "float64")
     Y = null_phenotypes(model, replicates, method=method, seed=seed)
     nulls = ManyNulls(model, Y, dtype)
-    found = best_variants(nulls, genotypes, _BEST, threads, block_size, progress)
-    min_p = 10 ** _exact(nulls, Y, genotypes, found)
+    found, value = best_variants(nulls, genotypes, _BEST, threads, block_size, progress)
+    if (value < 0).all():
+        raise InputError(
+            f"{genotypes.name}: none of {genotypes.n_variants:,} variants can be tested: they are "
+            "monomorphic or explained by covariates."
+        )
+    min_p = 10 ** _exact(nulls, Y, genotypes, found, value)
     ordered = np.sort(min_p)
     k = int(np.floor(alpha * (replicates + 1)))
     p = float(ordered[k - 1])
@@ -294,8 +307,11 @@ def best_variants(
     threads: int | None,
     block_size: int | None,
     progress: bool | None,
-) -> np.ndarray:
-    """Positions of each phenotype's `keep` variants with the largest statistics, (R, keep)."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each phenotype's `keep` variants with the largest F: positions and F, two arrays (R, keep).
+
+    F is -1 where a variant cannot be tested.
+    """
     dtype = nulls.Py.dtype
     if nulls.basis is not None:
         nulls.basis.prepare(dtype)
@@ -304,7 +320,7 @@ def best_variants(
         block = genotypes.centered_block(*span, dtype=dtype)
         x = block.x if nulls.basis is None else nulls.basis.rotate_rows(block.x)
         f = nulls.f_statistics(x)
-        f = np.where(np.isfinite(f) & (block.sum_sq > 0)[:, None], f, -1.0)
+        f = np.where(np.isfinite(f) & nulls.testable(x, block.sum_sq)[:, None], f, -1.0)
         top = np.argpartition(f, -min(keep, len(f)), axis=0)[-min(keep, len(f)) :]
         return block.stop - block.start, block.start + top, np.take_along_axis(f, top, axis=0)
 
@@ -312,9 +328,7 @@ def best_variants(
     R = nulls.Py.shape[1]
     where, value = np.zeros((0, R), dtype=int), np.zeros((0, R))
     with blas_threads(1):
-        results = map_ahead(
-            work, genotypes.block_ranges(size), workers=threads or os.cpu_count() or 1
-        )
+        results = map_ahead(work, genotypes.block_ranges(size), workers=worker_count(threads))
         for _, top, f in track(
             results,
             "Null phenotypes",
@@ -326,10 +340,12 @@ def best_variants(
             order = np.argsort(-value, axis=0)[:keep]
             where = np.take_along_axis(where, order, axis=0)
             value = np.take_along_axis(value, order, axis=0)
-    return where.T
+    return where.T, value.T
 
 
-def _exact(nulls: ManyNulls, Y: np.ndarray, genotypes: Genotypes, found: np.ndarray) -> np.ndarray:
+def _exact(
+    nulls: ManyNulls, Y: np.ndarray, genotypes: Genotypes, found: np.ndarray, value: np.ndarray
+) -> np.ndarray:
     """Smallest log10 p of each phenotype's variants, by the exact Wald test, (R,)."""
     dtype = nulls.Py.dtype
     variants, position = np.unique(found, return_inverse=True)
@@ -340,5 +356,8 @@ def _exact(nulls: ManyNulls, Y: np.ndarray, genotypes: Genotypes, found: np.ndar
     x = view.centered_block(0, view.n_variants, dtype).x
     x = x if nulls.basis is None else nulls.basis.rotate_rows(x)
     return np.array(
-        [nulls.smallest_log10_p(Y[:, r], r, x[rows]) for r, rows in enumerate(position)]
+        [
+            nulls.smallest_log10_p(Y[:, r], r, x[rows[value[r] >= 0]])
+            for r, rows in enumerate(position)
+        ]
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from bayeslmm.errors import InputError
 
 
-def parse_region(text: str) -> tuple[str, int | None, int | None]:
+def parse_region(text: str | int) -> tuple[str, int | None, int | None]:
     """Chromosome, first and last base pair of a region; None where it is a whole chromosome.
 
     Parameters
     ----------
-    text : str
-        ``"17"`` or ``"17:30000000-38000000"``: positions from 1, both ends included;
+    text : str or int
+        ``"17"`` (or 17) or ``"17:30000000-38000000"``: positions from 1, both ends included;
         commas in numbers are allowed.
 
     Raises
@@ -24,15 +24,17 @@ def parse_region(text: str) -> tuple[str, int | None, int | None]:
     >>> parse_region("17:30,000,000-38,000,000"), parse_region("X")
     (('17', 30000000, 38000000), ('X', None, None))
     """
-    chrom, colon, interval = text.strip().rpartition(":")
+    chrom, colon, interval = str(text).strip().rpartition(":")
     if not colon and interval:
         return interval, None, None
     try:
         start, end = (int(part.replace(",", "")) for part in interval.split("-"))
-        if not chrom or start > end:
+        if not chrom:
             raise ValueError
     except ValueError:
         raise InputError(
             f"Region '{text}' is not of the form chrom or chrom:first-last (base pairs)."
         ) from None
+    if start > end:
+        raise InputError(f"Region '{text}' ends before it begins; expected {chrom}:{end}-{start}.")
     return chrom, start, end

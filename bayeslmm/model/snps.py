@@ -50,10 +50,12 @@ def require_genotypes(model: LMM, genotypes: Genotypes) -> None:
     """Raise an `InputError` that names analysed samples without genotypes."""
     absent = model.ids.difference(genotypes.samples.index)
     if len(absent):
+        ids = f"Its sample ids look like {listing(genotypes.samples.index[:2])}."
+        if not genotypes.labelled:
+            ids = "They are an array without ids: bl.Genotypes.from_array(dosage, samples=ids)."
         raise InputError(
             f"{genotypes.name}: {len(absent):,} of the {len(model.ids):,} analysed samples have no "
-            f"genotypes there: {listing(absent)}. Its sample ids look like "
-            f"{listing(genotypes.samples.index[:2])}."
+            f"genotypes there: {listing(absent)}. {ids}"
         )
 
 

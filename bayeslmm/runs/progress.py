@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import islice
+
+from bayeslmm.errors import InputError
 
 log = logging.getLogger("bayeslmm")
 if not log.handlers:
@@ -73,6 +76,15 @@ def track[T](
         for item in items:
             yield item
             bar.advance(task, size(item) if size else 1)
+
+
+def worker_count(threads: int | None) -> int:
+    """Number of worker threads that somebody asked for; all processors by default."""
+    if threads is None:
+        return os.cpu_count() or 1
+    if threads < 1:
+        raise InputError(f"threads must be at least 1, but is {threads}; None is all processors.")
+    return threads
 
 
 def map_ahead[T, R](

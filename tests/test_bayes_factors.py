@@ -114,6 +114,21 @@ def test_prior_of_h2_has_its_part(prior, function, spike):
     assert found.post_mean == pytest.approx(expected["post_mean"], rel=1e-6)
 
 
+def test_twins_of_equal_phenotypes():
+    """Each sample is there twice, so that h2 is 1: all of its posterior is in one place."""
+    rng = np.random.default_rng(0)
+    X = np.repeat(rng.binomial(2, rng.uniform(0.1, 0.5, 150), size=(60, 150)), 2, axis=0)
+    y = np.repeat(rng.normal(size=60), 2)
+    K = bl.grm(X)
+    found = bl.LMM(y, kernel=K).scan(X[:, :3], **BAYES, effect_prior=0.2)
+    kappa = dense.kappa_of(K.matrix, np.ones((120, 1)))
+    P = np.linalg.pinv(dense.centred(K.matrix) / kappa, rcond=1e-9, hermitian=True)
+    for j, x in enumerate(X[:, :3].T):
+        a, b, Q, W = x @ P @ x, x @ P @ y, y @ P @ y, 0.2**2 / x.var()
+        log_bf = -0.5 * np.log1p(W * a) - 119 / 2 * np.log1p(-(b**2) / ((a + 1 / W) * Q))
+        assert found.log10_bf[j] == pytest.approx(log_bf / np.log(10), abs=1e-6)
+
+
 def test_a_variant_that_moves_h2_is_integrated_where_its_mass_is(monkeypatch):
     """The kernel's own first axis: with it in the model nothing genetic is left."""
     rng = np.random.default_rng(5)

@@ -417,4 +417,6 @@ def gauss_rule(x: np.ndarray, weights: np.ndarray, nodes: int) -> GaussRule:
             q[i + 1] = v / off[i]
     values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1))
     first = vectors[0]
-    return GaussRule(np.clip(center + scale * values, 0, 1), first**2, vectors / first)
+    # Where a weight is 0, polynomials count for nothing.
+    polynomials = np.divide(vectors, first, out=np.zeros_like(vectors), where=first != 0)
+    return GaussRule(np.clip(center + scale * values, 0, 1), first**2, polynomials)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bayeslmm.genome.thresholds import significance_threshold
     from bayeslmm.inputs.genotypes import Genotypes, read_genotypes
     from bayeslmm.inputs.phenotypes import read_phenotypes
+    from bayeslmm.model.accuracy import Accuracy, prediction_accuracy
     from bayeslmm.model.calibration import calibrate
     from bayeslmm.model.comparison import compare
     from bayeslmm.model.designs import design, family_eigenvalues, unrelated_eigenvalues
@@ -65,6 +66,7 @@ __version__ = "0.1.0"
 # Public names and the module of each, imported on first use: `import bayeslmm` costs nothing.
 # No module may have the name of a function here: importing it would shadow the function.
 _HOME = {
+    "Accuracy": "model.accuracy",
     "BivariateLMM": "bivariate.model",
     "BlockBasis": "bases.block",
     "Eigenbasis": "bases.basis",
@@ -109,6 +111,7 @@ _HOME = {
     "pcgc": "binary.ascertainment",
     "low_rank_basis": "bases.low_rank",
     "pedigree": "relatedness.pedigrees",
+    "prediction_accuracy": "model.accuracy",
     "prune": "relatedness.quality",
     "read_genotypes": "inputs.genotypes",
     "read_grm": "relatedness.grm_files",
@@ -135,6 +138,7 @@ __all__ = [
     "GRM",
     "LMM",
     "PCA",
+    "Accuracy",
     "BivariateLMM",
     "BlockBasis",
     "Eigenbasis",
@@ -179,6 +183,7 @@ __all__ = [
     "pcgc",
     "pedigree",
     "plots",
+    "prediction_accuracy",
     "priors",
     "prune",
     "read_genotypes",

@@ -628,6 +628,33 @@ def test_predict_samples_without_phenotype(cohort, tmp_path):
     assert "sample 'i3' comes twice" in message
 
 
+def test_predict_is_compared_with_what_was_measured(cohort, tmp_path):
+    """Phenotypes of --new-pheno are not used; those of analysed samples do not count."""
+    table = pd.read_csv(f"{cohort}.tsv", sep="\t")
+    truth = table.y.where(table.y.notna(), table.sex * 2.0)
+    table.assign(y=truth.where(table.index != 119)).to_csv(
+        tmp_path / "all.tsv", sep="\t", index=False, na_rep="NA"
+    )
+    (tmp_path / "ids.txt").write_text("\n".join(f"i{i}" for i in range(90, 120)))
+    asked = ["--new-pheno", tmp_path / "all.tsv", "--samples", tmp_path / "ids.txt", "--seed", 4]
+    printed = ok("predict", cohort, *of_y(cohort), *asked, "--out", tmp_path / "out")
+    found = read(tmp_path / "out" / "predictions.tsv")
+    assert np.allclose(found.y_observed[10:29], truth[100:119])
+    assert found.y_observed[:10].isna().all()
+    assert found.y_observed.isna()["i119"]
+    r = np.corrcoef(found.y_mean[10:29], truth[100:119])[0, 1]
+    said = " ".join(printed.split())
+    assert f"What was measured and not used says: correlation {r:.2f} (" in said
+    assert "(19 samples)." in said
+    plain = ok("predict", cohort, *of_y(cohort), "--seed", 4, "--out", tmp_path / "plain")
+    assert "not used" not in plain
+    assert {"predictions.png", "predictions.tsv"} <= set(names(tmp_path / "plain"))
+    expected = read(tmp_path / "plain" / "predictions.tsv").loc["i100":"i118"]
+    pd.testing.assert_frame_equal(
+        found.loc["i100":"i118"][["u_mean", "y_sd"]], expected[["u_mean", "y_sd"]]
+    )
+
+
 # -- what goes wrong -------------------------------------------------------------------------
 
 

@@ -490,6 +490,47 @@ def test_interval_is_the_shortest_that_holds_enough():
     assert interval(np.array([3.0])) == (3, 3)
 
 
+# -- predictions -----------------------------------------------------------------------------
+
+
+def made_predictions(n):
+    mean = np.random.default_rng(1).normal(size=n)
+    table = pd.DataFrame(
+        {"y_mean": mean, "y_low": mean - 1, "y_high": mean + 2}, index=[f"s{i}" for i in range(n)]
+    )
+    table.attrs = {"formula": "log(mch) ~ sex", "prob": 0.8}
+    return table
+
+
+@pytest.mark.parametrize("n", [30, 500])
+def test_predictions_in_order_with_what_was_measured(n):
+    table = made_predictions(n)
+    measured = pd.Series({"s3": 4.0, "s7": -4.0, "nobody": 9.0})
+    ax = plots.predictions(table, measured)
+    place, mean = artist(ax, "predicted").get_data()
+    assert np.array_equal(place, np.arange(n) + 1)
+    assert np.array_equal(mean, np.sort(table.y_mean))
+    y = artist(ax, "observed").get_ydata()
+    order = table.y_mean.sort_values().index
+    assert dict(zip(order[np.isfinite(y)], y[np.isfinite(y)], strict=True)) == {"s3": 4, "s7": -4}
+    assert legend(ax) == ["80% interval of the phenotype", "predicted", "measured"]
+    assert ax.get_ylabel() == "log(mch)"
+    (interval,) = ax.collections
+    ends = np.vstack([path.vertices for path in interval.get_paths()])[:, 1]
+    assert (ends.min(), ends.max()) == (table.y_low.min(), table.y_high.max())
+
+
+def test_predictions_of_many_samples():
+    table = made_predictions(5000)
+    ax = plots.predictions(table.assign(y_observed=table.y_mean))
+    place, mean = artist(ax, "predicted").get_data()
+    assert len(place) == 2000
+    assert (place[0], place[-1]) == (1, 5000)
+    assert (mean[0], mean[-1]) == (table.y_mean.min(), table.y_mean.max())
+    assert np.array_equal(artist(ax, "observed").get_ydata(), mean)
+    assert legend(plots.predictions(table)) == ["80% interval of the phenotype", "predicted"]
+
+
 # -- prior predictive ------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """Reports of several kernels, two traits, cases and controls: the page says what the model says."""
 
+import json
 import re
 
 import numpy as np
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 import bayeslmm as bl
 from bayeslmm import cli
 from bayeslmm.inputs.case_control import CaseControl
+from bayeslmm.model.accuracy import Accuracy
 from bayeslmm.reporting import diagnostics
 
 
@@ -306,6 +308,93 @@ def test_two_commands_make_a_report(command, files):
     assert "inputs: " in text
 
 
+@pytest.fixture(scope="module")
+def predicted(files):
+    """Folder of predictions: 40 of the 150, of 30 of whom the phenotype is in --new-pheno."""
+    table = pd.read_csv(files / "pheno.tsv", sep="\t")
+    out_of_it = table.index % 15 < 4
+    table.assign(one=table.one.mask(out_of_it)).to_csv(
+        files / "train.tsv", sep="\t", index=False, na_rep="NA"
+    )
+    table.assign(one=table.one.mask(table.index % 15 == 3)).to_csv(
+        files / "test.tsv", sep="\t", index=False, na_rep="NA"
+    )
+    asked = ["--pheno", files / "train.tsv", "--formula", "one ~ age", "--seed", "1"]
+    asked += ["--new-pheno", files / "test.tsv", "--prior", "beta(2,2)", "--prob", "0.8"]
+    done = run("predict", files / "cohort", *asked, "--out", files / "predicted")
+    assert done.exit_code == 0, done.output
+    return files / "predicted"
+
+
+def test_report_of_predictions(predicted, files):
+    done = run("report", predicted, "--question", "Who will be tall?")
+    assert done.exit_code == 0, done.output
+    html = (predicted / "report.html").read_text(encoding="utf-8")
+    text = words(html)
+    assert methods_cite_what_they_name(html)
+    assert sections(html).index("predictions") < sections(html).index("h2")
+    assert "one: predictions" in text
+    assert "Predicted one of 40 samples Learned from 110 samples" in text
+    assert "prior of h² Beta(2, 2)" in text
+    # Both ends of the table are there, nothing between.
+    table = pd.read_csv(predicted / "predictions.tsv", sep="\t", index_col="id")
+    order = table.y_mean.sort_values().index
+    assert all(f"{name} {table.y_mean[name]:.3g} " in text for name in [*order[:10], *order[-10:]])
+    assert f"{order[20]} " not in text
+    # What was measured and not used, and what each analysed sample says of the others.
+    known = table[table.y_observed.notna()]
+    assert len(known) == 30
+    truth = pd.read_csv(files / "pheno.tsv", sep="\t", index_col="id").one
+    r = np.corrcoef(known.y_mean, truth[known.index])[0, 1]
+    within = known.y_observed.between(known.y_low, known.y_high).mean()
+    assert f"over 30 measured ones that were not used they do {r:.2f}" in text
+    row = re.search(r"not used, measured 30 (\S+) \S+ \S+ \S+ \S+ (\S+)%", text)
+    assert (row[1], row[2]) == (f"{r:.2f}", f"{100 * within:.1f}")
+    assert "analysed, each left out 110 " in text
+    assert "Predictions: Predicted and true genetic values should correlate" in text
+
+
+def test_report_of_predictions_that_an_earlier_version_made(predicted, tmp_path):
+    """It did not keep the prior: a model with another one would be reported."""
+    about = json.loads((predicted / "provenance.json").read_text())
+    del about["parameters"]["prior"]
+    (tmp_path / "provenance.json").write_text(json.dumps(about))
+    done = run("report", tmp_path)
+    assert done.exit_code == 2
+    assert "of another command, or of an earlier version: make them anew" in done.output
+
+
+def test_report_of_predictions_without_measurements(cohort, tmp_path):
+    """From Python; and of a trait with two values, whose predictions are no probabilities."""
+    genotypes, table = cohort
+    known = table.assign(ill=table.ill.where(np.arange(150) >= 15))
+    model = bl.LMM("ill ~ age", known, bl.grm(genotypes))
+    found = model.predict(samples=table.index[:15], data=table, seed=1)
+    html = model.report(tmp_path / "r.html", predicted=found, scan=False).read_text()
+    text = words(html)
+    assert methods_cite_what_they_name(html)
+    assert "All of them" in text
+    assert "They rank samples, but are no probabilities" in text
+    assert "measured ones" not in text
+    assert "within 90% interval" not in text
+    assert "over the analysed samples, each left out in turn, they do" in text
+
+
+def test_check_of_predictions():
+    def light(correlation=0.6, high=0.7, coverage=0.9, of_value=0.8, n=200, binary=False):
+        found = Accuracy(n, correlation, 0.5, high, 1.0, 1.0, coverage, 0.9)
+        return diagnostics.of_predictions(of_value, 0.6, found, binary=binary)
+
+    assert light().level == "good"
+    assert light(coverage=0.86).level == "good"  # 95% of 200 are at least 171
+    assert light(coverage=0.84).level == "look"
+    assert light(coverage=0.99).level == "good"
+    assert light(correlation=0.4, high=0.55).level == "look"
+    assert "less good than they claim" in light(coverage=0.8).action
+    assert "hardly any relatives" in light(of_value=0.1).action
+    assert diagnostics.of_predictions(0.8, 0.6, None, binary=False).level == "good"
+
+
 def test_a_folder_of_other_results_is_refused(files):
     out = files / "grm.json"
     assert run("report", files).exit_code != 0
@@ -314,7 +403,7 @@ def test_a_folder_of_other_results_is_refused(files):
 
 
 def test_results_without_a_report_are_told_so(files):
-    out = files / "predicted"
+    out = files / "threshold"
     asked = ["--pheno", files / "pheno.tsv", "--formula", "one ~ age", "--out", out]
     done = run("threshold", files / "cohort", *asked, "--replicates", "20")
     assert done.exit_code == 0, done.output

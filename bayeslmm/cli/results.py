@@ -16,8 +16,8 @@ def report(
     results: Annotated[
         Path,
         typer.Argument(
-            help="Folder that bayeslmm h2, scan, partition, rg, liability, sample or finemap has "
-            "written."
+            help="Folder that bayeslmm h2, scan, partition, rg, liability, sample, finemap or "
+            "predict has written."
         ),
     ],
     out: Annotated[
@@ -37,10 +37,10 @@ def report(
     """Everything about a trait on one page: heritability, genome scan, loci, checks, methods.
 
     Of bayeslmm partition, rg and liability: shares, the genetic correlation, h2 of the liability;
-    of sample and finemap: effects of SNPs together, credible sets. The page needs no network and
-    no other file. It is made of the results and of the files that they were made from, which must
-    still be there, unchanged. Of a folder with several traits each has a page of its own,
-    report_TRAIT.html.
+    of sample, finemap and predict: effects of SNPs together, credible sets, predictions. The page
+    needs no network and no other file. It is made of the results and of the files that they were
+    made from, which must still be there, unchanged. Of a folder with several traits each has a page
+    of its own, report_TRAIT.html.
 
     \b
     Example:

@@ -159,7 +159,10 @@ def predict(
     ] = None,
     new_pheno: Annotated[
         Path | None,
-        typer.Option(help="Table with the covariates of the samples to predict, if there are any."),
+        typer.Option(
+            help="Table with the covariates of the samples to predict, if there are any. "
+            "Phenotypes in it are not used, but compared with."
+        ),
     ] = None,
     samples: Annotated[
         Path | None,
@@ -199,6 +202,7 @@ def predict(
     Writes to the folder --out:
       summary.txt        what was found; also printed
       predictions.tsv    u (genetic value) and y (phenotype): mean, sd, interval of each sample
+      predictions.png    the same as a plot
       snp_effects.tsv    with --snp-effects: every SNP's effect per allele
       samples.tsv        every sample of --pheno and BFILE: learned from, or the reason why not
       provenance.json    versions, parameters, checksums of the input

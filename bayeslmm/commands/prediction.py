@@ -20,6 +20,7 @@ from bayeslmm.commands.shared import (
 from bayeslmm.errors import InputError
 from bayeslmm.inputs.genotypes import read_genotypes
 from bayeslmm.inputs.phenotypes import may_use, read_phenotypes, relabel
+from bayeslmm.model.accuracy import expected_correlations, measured_accuracy
 from bayeslmm.model.heritability import is_two_valued
 from bayeslmm.model.lmm import LMM
 from bayeslmm.relatedness.dense import Relatedness
@@ -42,6 +43,8 @@ def predict(
     threads: int | None,
 ) -> str:
     """Predict the phenotypes of other samples, to a folder; returns the summary."""
+    from bayeslmm import plots
+
     formula = data.formula
     data.require_one_source()
     if new is not None and samples is not None:
@@ -86,7 +89,13 @@ def predict(
             genotypes, others, tree, samples=ids, prob=prob, seed=int(tree.attrs["seed"])
         )
         run.clock(f"{len(predictions):,} samples predicted")
+        if others is not None:
+            measured = model.phenotypes_of(others, predictions.index)
+            measured = measured.mask(predictions.index.isin(model.ids))
+            if measured.notna().any():
+                predictions["y_observed"] = measured
         write_table(predictions, run.folder / "predictions.tsv", index=True)
+        plots.save(run.folder / "predictions.png", plots.predictions, predictions)
         write_table(model.samples, run.folder / "samples.tsv", index=True)
         if snp_effects:
             write_table(model.snp_effects(tree), run.folder / "snp_effects.tsv")
@@ -98,6 +107,8 @@ def predict(
                 *(path for path in (new_pheno, samples) if path is not None),
                 *([] if new is None else genotype_files(new)),
             ],
+            new=new,
+            prior=prior,
             h2_prior=repr(h2_prior),
             draws=draws,
             prob=prob,
@@ -147,4 +158,12 @@ def _predicted_lines(model: LMM, predictions: pd.DataFrame, prob: float) -> list
     ]
     if analysed:
         lines.append(f"{analysed:,} of them were analysed themselves: new measurements are meant.")
-    return lines
+    of_value, of_phenotype = expected_correlations(predictions)
+    said = (
+        f"Predicted and true genetic values should correlate {of_value:.2f}, predicted and "
+        f"measured {name} {of_phenotype:.2f}, if the model is right."
+    )
+    found = measured_accuracy(predictions)
+    if found is not None:
+        said += f" What was measured and not used says: {found}."
+    return lines + paragraph(said)

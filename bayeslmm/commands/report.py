@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from bayeslmm.genome.finemapping import FineMap
 
-_COMMANDS = ("h2", "scan", "partition", "rg", "liability", "sample", "finemap")
+_COMMANDS = ("h2", "scan", "partition", "rg", "liability", "sample", "finemap", "predict")
 _Models = dict[str, tuple[Any, dict[str, Any]]]  # by trait: a model, and options of its report
 
 
@@ -70,6 +70,8 @@ def report(
                 options["tree"] = _draws(results, analysis, name)
             if analysis == "finemap":
                 options["located"] = _located(results, name, model, given)
+            if analysis == "predict":
+                options["predicted"] = _predicted(results, given)
             options |= {
                 "genotypes": _tested(options["genotypes"], hits),
                 "hits": hits,
@@ -89,7 +91,7 @@ def report(
 
 
 def _univariate(data: Data, table: pd.DataFrame, given: dict[str, Any], clock: Clock) -> _Models:
-    """Models of bayeslmm h2, scan, sample and finemap."""
+    """Models of bayeslmm h2, scan, sample, finemap and predict."""
     kernel = data.kernel(table, clock) if given.get("kernel", True) else None
     h2_prior = parse_prior(given.get("prior", "uniform"), given.get("spike", 0.0))
     models: _Models = {}
@@ -148,6 +150,7 @@ _MODELS: dict[str, Callable[[Data, pd.DataFrame, dict[str, Any], Clock], _Models
     "scan": _univariate,
     "sample": _univariate,
     "finemap": _univariate,
+    "predict": _univariate,
     "partition": _partitioned,
     "rg": _two_traits,
     "liability": _liabilities,
@@ -204,24 +207,39 @@ def _located(results: Path, name: str, model: LMM, given: dict[str, Any]) -> Fin
     return FineMap(variants, sets, pd.DataFrame(), pd.DataFrame(), attrs)
 
 
+def _predicted(results: Path, given: dict[str, Any]) -> pd.DataFrame:
+    """Predictions as the command wrote them."""
+    predicted = table_of(
+        results / "predictions.tsv",
+        "a table of bayeslmm predict",
+        sep="\t",
+        dtype={"id": str},
+        keep_default_na=False,
+        na_values=["NA"],
+    ).set_index("id")
+    predicted.attrs = {"formula": given["formulas"][0]}
+    predicted.attrs |= {key: given[key] for key in ("prob", "draws", "new")}
+    return predicted
+
+
 def _provenance(results: Path) -> dict[str, Any]:
-    commands = listing([f"bayeslmm {command}" for command in _COMMANDS], 9)
+    commands = listing([f"bayeslmm {command}" for command in _COMMANDS], len(_COMMANDS))
     try:
         about: dict[str, Any] = json.loads((results / PROVENANCE).read_text(encoding="utf-8"))
         given = about["parameters"]
-        known = given.get("analysis") in _COMMANDS and "inputs" in about
+        analysis = given.get("analysis")
+        complete = "inputs" in about and ("prior" in given or analysis != "predict")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{results}: no results to report on (no readable {PROVENANCE}). Name the folder that "
             f"--out named in one of {commands}."
         ) from error
-    if not known:
-        analysis = given.get("analysis")
+    if analysis not in _COMMANDS or not complete:
         raise InputError(
             f"{results}: a report is made of the results of {commands}; these are of "
             + (
                 f"bayeslmm {analysis}, which has none: its summary and tables are all."
-                if analysis and "inputs" in about
+                if complete and analysis and analysis not in _COMMANDS
                 else "another command, or of an earlier version: make them anew."
             )
         )

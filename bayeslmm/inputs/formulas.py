@@ -40,6 +40,8 @@ class Design:
         Makes the covariates (a, c) of other samples from a table of theirs.
     levels : (str, str) or None
         What 0 and 1 of y are in the data, if the phenotype came in words: control, case.
+    phenotype_of : callable or None
+        Makes the phenotype (a,) of other samples from a table of theirs, NaN where it is missing.
     """
 
     y: np.ndarray
@@ -48,6 +50,7 @@ class Design:
     account: pd.DataFrame
     covariates_of: Callable[[pd.DataFrame], np.ndarray] | None = None
     levels: tuple[str, str] | None = None
+    phenotype_of: Callable[[pd.DataFrame], np.ndarray] | None = None
 
     @property
     def ids(self) -> pd.Index:
@@ -88,11 +91,33 @@ class Design:
             counts = ", ".join(f"'{name}' {count:,}" for name, count in missing.items() if count)
             raise InputError(f"The further covariates are missing for some samples ({counts}).")
         made = _checked(self.y, pd.concat([self.C, further], axis=1), self.name, self.account)
-        made = replace(made, levels=self.levels)
+        made = replace(made, levels=self.levels, phenotype_of=self.phenotype_of)
         before = self.covariates_of
         if before is None:
             return made
         return replace(made, covariates_of=partial(_with_further, before, names))
+
+    def new_phenotypes(self, data: pd.DataFrame, ids: pd.Index) -> pd.Series:
+        """Phenotype of other samples, as the model's own was made; NaN where it is missing.
+
+        Parameters
+        ----------
+        data : DataFrame
+            Their table, indexed by sample id; it need not have the phenotype.
+        ids : Index, shape (a,)
+            The samples.
+
+        Raises
+        ------
+        InputError
+            For samples that come twice, values that the model's phenotype does not have, and
+            models made from arrays.
+        """
+        if self.phenotype_of is None:
+            raise InputError(
+                f"'{self.name}' was given as an array: how it was made of a table is not known."
+            )
+        return pd.Series(self.phenotype_of(_unique_index(data).reindex(ids)), ids, name=self.name)
 
     def new_covariates(self, data: pd.DataFrame | np.ndarray | None, ids: pd.Index) -> np.ndarray:
         """Covariates (a, c) of other samples, as the model's own were made.
@@ -257,7 +282,8 @@ def design_from_formula(
         rows = rows.assign(**{column: rows[column].cat.remove_unused_categories()})
     try:
         with np.errstate(all="ignore"):  # what is not finite is named below
-            y = left.get_model_matrix(rows, na_action="ignore").to_numpy(dtype=np.float64)
+            made = left.get_model_matrix(rows, na_action="ignore")
+            y = made.to_numpy(dtype=np.float64)
             C = right.get_model_matrix(rows, na_action="ignore")
     except (FormulaicError, ValueError, TypeError) as error:
         raise InputError(f"Formula '{formula}': {_first_line(error)}") from error
@@ -271,7 +297,42 @@ def design_from_formula(
     covariates_of = partial(_covariates_of, C.model_spec, used_right)
     C = pd.DataFrame(C).astype(np.float64).set_axis(ids, axis=0)
     checked = _checked(y[:, 0], C, name, account)
-    return replace(checked, covariates_of=covariates_of, levels=levels)
+    phenotype_of = partial(_phenotype_of, made.model_spec, name, used_left, levels)
+    return replace(checked, covariates_of=covariates_of, levels=levels, phenotype_of=phenotype_of)
+
+
+def _phenotype_of(
+    spec: Any, name: str, used: list[str], levels: tuple[str, str] | None, table: pd.DataFrame
+) -> np.ndarray:
+    """Phenotype of new samples, as the formula made that of the model; NaN where it is missing."""
+    from formulaic.errors import FormulaicError
+
+    y = np.full(len(table), np.nan)
+    if any(column not in table for column in used):
+        return y
+    known = table[used].notna().all(axis=1).to_numpy()
+    rows = table.loc[known, used]
+    if levels is not None:
+        words = rows[used[0]].astype("str")
+        code = words.str.lower().map({level.lower(): i for i, level in enumerate(levels)})
+        if code.isna().any():
+            raise InputError(
+                f"Phenotype '{name}' of sample '{code.index[code.isna()][0]}' is "
+                f"'{words[code.isna()].iloc[0]}'; the model knows {listing(levels)}."
+            )
+        rows = rows.assign(**{used[0]: code.astype(np.float64)})
+    for column in used:
+        _refuse_text(rows[column], column)
+    if not len(rows):
+        return y
+    try:
+        with np.errstate(all="ignore"):  # what is not finite is named below
+            made = spec.get_model_matrix(rows, na_action="ignore")
+        y[known] = made.to_numpy(dtype=np.float64)[:, 0]
+    except (FormulaicError, ValueError, TypeError) as error:
+        raise InputError(f"Phenotype of new samples: {_first_line(error)}") from error
+    _refuse_infinite_phenotype(y[known], name, rows.index)
+    return y
 
 
 def _covariates_of(spec: Any, used: list[str], table: pd.DataFrame) -> np.ndarray:
@@ -499,11 +560,7 @@ def _nobody_left(
 
 
 def _checked(y: np.ndarray, C: pd.DataFrame, name: str, account: pd.DataFrame) -> Design:
-    infinite = ~np.isfinite(y)
-    if infinite.any():
-        raise InputError(
-            f"Phenotype '{name}' of sample '{C.index[np.argmax(infinite)]}' is not finite."
-        )
+    _refuse_infinite_phenotype(y, name, C.index)
     n, c = C.shape
     if n < c + 2:
         raise InputError(
@@ -513,6 +570,14 @@ def _checked(y: np.ndarray, C: pd.DataFrame, name: str, account: pd.DataFrame) -
     if np.ptp(y) == 0:
         raise InputError(f"Phenotype '{name}' has the same value, {y[0]:g}, in all {n:,} samples.")
     return Design(y, C, name, account)
+
+
+def _refuse_infinite_phenotype(y: np.ndarray, name: str, ids: pd.Index) -> None:
+    infinite = ~np.isfinite(y)
+    if infinite.any():
+        raise InputError(
+            f"Phenotype '{name}' of sample '{ids[np.argmax(infinite)]}' is not finite."
+        )
 
 
 def _refuse_infinite(C: pd.DataFrame) -> None:

@@ -289,7 +289,7 @@ class LMM:
         _ = self.basis  # made once, then shared
         other = copy(self)
         other.__dict__.pop("rotated", None)
-        other._design = replace(self._design, y=values, levels=None)
+        other._design = replace(self._design, y=values, levels=None, phenotype_of=None)
         return other
 
     def with_covariates(self, table: pd.DataFrame | pd.Series) -> LMM:
@@ -870,7 +870,8 @@ class LMM:
         -------
         DataFrame
             Indexed by sample id: u_mean, u_sd, u_low, u_high and y_mean, y_sd, y_low,
-            y_high (phenotype units).
+            y_high (phenotype units). See `bayeslmm.prediction_accuracy` where some of them
+            were measured.
 
         Raises
         ------
@@ -883,8 +884,33 @@ class LMM:
         with_snps = "beta" in tree["posterior"]
         cross, new = predict.to_predict(self, genotypes, samples, with_snps=with_snps)
         C = self._new_covariates(data, cross.ids, new)
-        table, _ = predict.predict(self, tree, cross, C, new, prob=prob, seed=seed)
+        table, draws = predict.predict(self, tree, cross, C, new, prob=prob, seed=seed)
+        table.attrs = {"formula": self.formula, "prob": prob, "draws": draws.shape[1]}
         return table
+
+    def phenotypes_of(self, data: pd.DataFrame, samples: Iterable[str]) -> pd.Series:
+        """Phenotypes of other samples, as the formula makes them: to compare predictions with.
+
+        Parameters
+        ----------
+        data : DataFrame
+            Their table, indexed by sample id.
+        samples : sample ids
+            Which of them.
+
+        Returns
+        -------
+        Series
+            NaN where the phenotype is missing, or the sample or the column is not there.
+
+        Raises
+        ------
+        InputError
+            For values that the model's phenotype does not have, and models made from arrays.
+        """
+        from bayeslmm.model.predict import sample_ids
+
+        return self._design.new_phenotypes(data, sample_ids(samples))
 
     # -- comparison ------------------------------------------------------------------------
 

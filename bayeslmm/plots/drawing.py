@@ -28,6 +28,7 @@ SIZES = {
     "h2": (6.6, 4.2),
     "calibration": (8.2, 4.2),
     "effects": (7.4, 1.5),
+    "predictions": (8.2, 3.9),
     "prior_predictive": (6.6, 4.2),
     "fine_mapping": (8.2, 3.9),
     "coverage": (6.6, 4.2),

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from bayeslmm.model.lmm import LMM
     from bayeslmm.repeated.model import RepeatedFit
 
+# Above the first a band is drawn, above the second of some samples only.
+_FEW_PREDICTED, _MOST_PREDICTED = 120, 2000
 _INTERVALS: dict[str, tuple[str, str, Any, str]] = {
     "posterior": ("posterior, highest density", SERIES[0], "-", "o"),
     "rlrt": ("likelihood ratio inverted", SERIES[2], (0, (5, 1.5)), "s"),
@@ -366,6 +368,75 @@ def effects(
         fontsize=8.5,
         labelcolor=INK,
     )
+    return ax
+
+
+def predictions(
+    predicted: pd.DataFrame,
+    observed: pd.Series | None = None,
+    *,
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Axes:
+    """Predicted phenotypes with their intervals, in order, and what was measured.
+
+    Of more than 2,000 samples every k-th is drawn.
+
+    Parameters
+    ----------
+    predicted : DataFrame
+        What `LMM.predict` returns.
+    observed : Series, optional
+        Phenotypes by sample id, some may be missing; by default the column y_observed of the
+        table, if it has one.
+    ax : Axes, optional
+        Where to draw; by default on a new figure.
+    title : str, optional
+        By default the model's formula.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> cohort = bl.simulate_cohort(None, 300, 500, families=8, seed=1)
+    >>> known = cohort.phenotypes[:250]
+    >>> model = bl.LMM("y ~ sex + age", known, bl.grm(cohort.genotypes))
+    >>> others = cohort.phenotypes[250:]
+    >>> ax = bl.plots.predictions(model.predict(samples=others.index, data=others), others.y)
+    """
+    if observed is None and "y_observed" in predicted:
+        observed = predicted.y_observed
+    order = np.argsort(predicted.y_mean.to_numpy(), kind="stable")
+    n = len(order)
+    rank = np.unique(np.linspace(0, n - 1, min(n, _MOST_PREDICTED)).round().astype(int))
+    shown = predicted.iloc[order[rank]]
+    place, prob = rank + 1, float(predicted.attrs["prob"])
+    ax = axes_for(ax, "predictions")
+    label = f"{100 * prob:g}% interval of the phenotype"
+    few = len(shown) <= _FEW_PREDICTED
+    if few:
+        ax.vlines(place, shown.y_low, shown.y_high, color=LIGHT, lw=2, label=label, zorder=2)
+    else:
+        band: dict[str, Any] = {"color": LIGHT, "alpha": 0.5, "linewidth": 0, "step": "mid"}
+        ax.fill_between(place, shown.y_low, shown.y_high, label=label, zorder=2, **band)
+    dots: dict[str, Any] = {"linestyle": "none", "marker": "o", "markeredgewidth": 0}
+    dots["markersize"] = 4.5 if few else 2.8
+    ax.plot(place, shown.y_mean, color=DARK, label="predicted", zorder=4, gid="predicted", **dots)
+    if observed is not None:
+        y = observed.set_axis(observed.index.astype(str)).reindex(shown.index).to_numpy()
+        ax.plot(place, y, color=ACCENT, label="measured", zorder=3, gid="observed", **dots)
+    ax.set_xlim(0, n + 1)
+    formula = str(predicted.attrs.get("formula", ""))
+    ax.set_xlabel("Samples, by their prediction")
+    ax.set_ylabel(formula.split("~")[0].strip() or "Phenotype")
+    clean(ax)
+    ax.set_title(formula if title is None else title, loc="left", fontsize=11, color=INK)
+    corner(ax, f"{n:,} samples")
+    plain_legend(ax)
+    ax.get_legend().set_loc("upper left")  # type: ignore[union-attr]
     return ax
 
 

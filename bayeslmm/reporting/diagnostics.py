@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayeslmm.inputs.case_control import CaseControl
+    from bayeslmm.model.accuracy import Accuracy
     from bayeslmm.model.heritability import H2Report
     from bayeslmm.model.residuals import ResidualCheck
     from bayeslmm.relatedness.dense import GRM
@@ -26,6 +27,7 @@ LEVELS: tuple[Level, ...] = ("good", "look", "problem")
 _TWINS = 0.95
 _FEW, _FEW_CASES = 200, 50
 _R_HAT = 1.05
+_USELESS = 0.2  # expected correlation of predicted and true genetic values
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,58 @@ def of_scan(factor: float, n_tests: int, *, kernel: bool, background: object = "
             "p-values err on the safe side.",
         )
     return Check("Scan", "good", finding)
+
+
+def of_predictions(
+    of_value: float, of_phenotype: float, measured: Accuracy | None, *, binary: bool
+) -> Check:
+    """Whether predictions say something, and are as good as they claim.
+
+    Parameters
+    ----------
+    of_value, of_phenotype : float
+        Expected correlations of predictions with the true genetic value and the phenotype.
+    measured : Accuracy or None
+        What phenotypes say that were not used.
+    binary : bool
+        Whether the phenotype has two values.
+    """
+    from scipy.stats import binom
+
+    finding = f"Predicted and true genetic values should correlate {of_value:.2f}"
+    if of_value < _USELESS:
+        return Check(
+            "Predictions",
+            "look",
+            f"{finding}.",
+            "They tell little but the covariates' effects: these samples have hardly any relatives "
+            "among the analysed, or h2 is small.",
+        )
+    if binary:
+        return Check(
+            "Predictions",
+            "look",
+            f"{finding}; the phenotype has two values.",
+            "They rank samples, but are no probabilities: risks are LiabilityLMM.predict's.",
+        )
+    if measured is None:
+        return Check("Predictions", "good", f"{finding}.")
+    n, prob = measured.n, measured.prob
+    fewest = binom.ppf(0.025, n, prob)
+    finding += (
+        f"; of {n:,} measured, {100 * measured.coverage:.0f}% are within their {100 * prob:g}% "
+        f"interval, and the correlation is {measured.correlation:.2f}, of {of_phenotype:.2f} "
+        "expected."
+    )
+    if n * measured.coverage < fewest - 0.5 or measured.high < of_phenotype:
+        return Check(
+            "Predictions",
+            "look",
+            finding,
+            "They are less good than they claim: these samples may differ from the analysed "
+            "(another population, batch or environment), or relatives share more than genes.",
+        )
+    return Check("Predictions", "good", finding)
 
 
 def of_draws(tree: xr.DataTree) -> Check:

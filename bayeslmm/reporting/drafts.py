@@ -58,6 +58,10 @@ SOURCES = {
     "pedigree": "Henderson CR (1976). A simple method for computing the inverse of a numerator "
     "relationship matrix used in prediction of breeding values. Biometrics 32:69. "
     "doi:10.2307/2529339",
+    "blup": "Henderson CR (1975). Best linear unbiased estimation and prediction under a selection "
+    "model. Biometrics 31:423. doi:10.2307/2529430",
+    "gblup": "VanRaden PM (2008). Efficient methods to compute genomic predictions. J Dairy Sci "
+    "91:4414. doi:10.3168/jds.2007-0980",
     "nuts": "Hoffman MD, Gelman A (2014). The No-U-Turn sampler: adaptively setting path lengths "
     "in Hamiltonian Monte Carlo. J Mach Learn Res 15:1593.",
     "partition": "Yang J et al. (2011). Genome partitioning of genetic variation for complex "

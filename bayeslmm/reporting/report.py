@@ -20,6 +20,7 @@ from bayeslmm.reporting import diagnostics, pages
 from bayeslmm.reporting.drafts import Draft, account, draw, histogram, in_numbers, listed, share
 from bayeslmm.reporting.effects import add_draws, add_region, credible_sets
 from bayeslmm.reporting.pages import definitions, figure, heading, paragraph, table
+from bayeslmm.reporting.prediction import add_predictions
 from bayeslmm.runs.files import refuse_existing
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def report(
     scan: bool = True,
     tree: xr.DataTree | None = None,
     located: FineMap | None = None,
+    predicted: pd.DataFrame | None = None,
     finemap: int = _LOCI,
     locus_gap: float = 5e6,
     title: str | None = None,
@@ -70,6 +72,9 @@ def report(
         Draws of `LMM.sample`: effects of SNPs together, convergence among the checks.
     located : FineMap, optional
         A region that was fine-mapped, with a section of its own.
+    predicted : DataFrame, optional
+        Predictions of other samples, what `LMM.predict` returns, with a section of their own. A
+        column y_observed has phenotypes that were measured and not used.
     finemap : int
         How many of the strongest significant loci are fine-mapped.
     locus_gap : float
@@ -103,10 +108,11 @@ def report(
         variants = as_genotypes(genotypes)
         if hits is None:
             hits = model.scan(variants)
-    draft = _Report(model, variants, hits, tree, located, finemap, locus_gap, seed)
+    draft = _Report(model, variants, hits, tree, located, predicted, finemap, locus_gap, seed)
     return draft.write(
         path,
-        title or f"{draft.name}: heritability and genes",
+        title
+        or f"{draft.name}: {'heritability and genes' if predicted is None else 'predictions'}",
         f"{model.formula}, {len(model.y):,} samples",
         question,
         about,
@@ -124,6 +130,7 @@ class _Report(Draft):
         hits: pd.DataFrame | None,
         tree: xr.DataTree | None,
         located: FineMap | None,
+        predicted: pd.DataFrame | None,
         n_finemap: int,
         gap: float,
         seed: int,
@@ -134,8 +141,12 @@ class _Report(Draft):
         self.name = model.formula.split("~")[0].strip()
         self.cases = _cases(model)
         self.logistic = hits is not None and hits.attrs.get("family") == "binomial"
+        residuals = model.check_residuals() if self.cases is None or predicted is not None else None
         self._data()
         self._model()
+        if predicted is not None:
+            assert residuals is not None
+            add_predictions(self, model, predicted, residuals, self.name)
         if model.has_kernel:
             if self.cases is None:
                 self._heritability()
@@ -146,7 +157,8 @@ class _Report(Draft):
         if hits is not None:
             self._genome()
         if self.cases is None:
-            self.residuals(model.check_residuals())
+            assert residuals is not None
+            self.residuals(residuals)
         if located is not None:
             add_region(self, located)
         if tree is not None:

@@ -78,6 +78,9 @@ def heritability() -> Iterator[tuple[str, Callable[[], Axes]]]:
         "calibration",
         lambda: plots.calibration(bl.calibrate(few, replicates=200, seed=1, progress=False)),
     )
+    held_out = cd8.ids[200:400]
+    predicted = few.predict(samples=held_out, data=mice.phenotypes, seed=1)
+    yield "predictions", lambda: plots.predictions(predicted, mice.phenotypes.cd8)
     yield "prior_predictive", lambda: plots.prior_predictive(few.prior_predictive(seed=1))
     hits = cd8.scan(mice.genotypes, progress=False)
     leads = hits.nsmallest(500, "p_wald").drop_duplicates("chrom").head(6).id

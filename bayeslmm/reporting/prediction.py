@@ -120,8 +120,8 @@ def add_predictions(
     )
     draft.checks.append(diagnostics.of_predictions(of_value, of_phenotype, measured, binary=binary))
     draft.method(
-        f"{name} of {total:,} further samples was predicted by {'genomic ' * genomic}BLUP, averaged "
-        f"over {predicted.attrs['draws']:,} draws from the posterior of all parameters",
+        f"{name} of {total:,} further samples was predicted by {'genomic ' * genomic}BLUP, "
+        f"averaged over {predicted.attrs['draws']:,} draws from the posterior of all parameters",
         *(["blup", "gblup"] if genomic else ["blup"]),
     )
     draft.method(

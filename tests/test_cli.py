@@ -646,6 +646,11 @@ def test_predict_is_compared_with_what_was_measured(cohort, tmp_path):
     said = " ".join(printed.split())
     assert f"What was measured and not used says: correlation {r:.2f} (" in said
     assert "(19 samples)." in said
+    table.assign(y="later").to_csv(tmp_path / "all.tsv", sep="\t", index=False)
+    message = refused("predict", cohort, *of_y(cohort), *asked, "--out", tmp_path / "x")
+    assert "all.tsv: Phenotype 'y' is not numeric (sample 'i90': 'later')" in message
+    assert "leave that column out, or name what means missing in it (--na)" in message
+    ok("predict", cohort, *of_y(cohort), *asked, "--na", "later", "--out", tmp_path / "na")
     plain = ok("predict", cohort, *of_y(cohort), "--seed", 4, "--out", tmp_path / "plain")
     assert "not used" not in plain
     assert {"predictions.png", "predictions.tsv"} <= set(names(tmp_path / "plain"))

@@ -90,8 +90,7 @@ def predict(
         )
         run.clock(f"{len(predictions):,} samples predicted")
         if others is not None:
-            measured = model.phenotypes_of(others, predictions.index)
-            measured = measured.mask(predictions.index.isin(model.ids))
+            measured = _measured(model, others, predictions.index, new_pheno or data.pheno)
             if measured.notna().any():
                 predictions["y_observed"] = measured
         write_table(predictions, run.folder / "predictions.tsv", index=True)
@@ -115,6 +114,18 @@ def predict(
             seed=tree.attrs["seed"],
         )
     return summary
+
+
+def _measured(model: LMM, table: pd.DataFrame, ids: pd.Index, file: Path) -> pd.Series:
+    """Phenotypes of predicted samples that were not analysed, where the table has them."""
+    try:
+        measured = model.phenotypes_of(table, ids)
+    except InputError as error:
+        raise InputError(
+            f"{file}: {error} Phenotypes of predicted samples are compared with the predictions: "
+            "leave that column out, or name what means missing in it (--na)."
+        ) from error
+    return measured.mask(ids.isin(model.ids))
 
 
 def _samples_to_predict(model: LMM, kernel: Relatedness | Basis, path: Path | None) -> pd.Index:

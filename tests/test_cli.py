@@ -320,7 +320,9 @@ def test_scan_without_kernel_as_parquet(mice, pheno, tmp_path):
 def test_scan_without_the_tested_chromosome(mice, pheno, tmp_path):
     out = tmp_path / "loco"
     model = ("--pheno", pheno, "--formula", "cd8 ~ sex", "--chrom", "17,19")
-    ok("scan", mice, *model, "--background", "loco", "--prior-odds", 1e-4, "--out", out)
+    printed = ok("scan", mice, *model, "--background", "loco", "--prior-odds", 1e-4, "--out", out)
+    assert "in families compare with --background all" in printed.replace("\n", " ")
+    assert "prior odds of an effect 0.0001" in printed.replace("\n  ", " ")
     hits = pd.read_csv(out / "scan_cd8.tsv.gz", sep="\t", dtype={"chrom": str})
     genotypes = bl.read_genotypes(mice)
     lmm = bl.LMM("cd8 ~ sex", bl.read_phenotypes(pheno), bl.grm(genotypes))
@@ -422,7 +424,9 @@ def test_scan_of_monomorphic_variants_only(mice, pheno, tmp_path):
     assert genotypes.n_samples == n
     out = tmp_path / "results"
     model = ("--pheno", pheno, "--formula", "mch ~ sex", "--no-kernel", "--out", out)
-    assert "No variant could be tested" in ok("scan", prefix, *model)
+    assert "No variant could be tested: all are monomorphic or explained" in ok(
+        "scan", prefix, *model
+    )
     assert "manhattan_mch.png" not in names(out)
     assert len(pd.read_csv(out / "excluded_mch.tsv", sep="\t")) == m
 

@@ -89,6 +89,22 @@ def test_manhattan_draws_every_tested_variant_by_chromosome(hits):
     assert ax.get_title(loc="left") == "y ~ sex"
 
 
+@pytest.mark.parametrize(
+    ("about", "p", "title"),
+    [
+        ({"coding": "genotypic"}, None, "y ~ sex: dominance deviation"),
+        ({"coding": "recessive"}, None, "y ~ sex: recessive coding"),
+        ({"coding": "additive", "interaction": "age"}, None, "y ~ sex: interaction with age"),
+        ({"coding": "additive"}, "p_wald", "y ~ sex: p_wald"),
+    ],
+)
+def test_the_title_says_what_is_tested(hits, about, p, title):
+    hits = hits.copy()
+    hits.attrs = hits.attrs | about
+    for draw in (plots.manhattan, plots.qq):
+        assert draw(hits, p=p).get_title(loc="left") == title
+
+
 def test_manhattan_threshold_and_labels(hits):
     ax = plots.manhattan(hits)
     line = -np.log10(0.05 / 797)

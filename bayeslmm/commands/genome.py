@@ -20,6 +20,7 @@ from bayeslmm.genome.association import scan_to_file
 from bayeslmm.genome.backgrounds import Background
 from bayeslmm.genome.codings import Coding
 from bayeslmm.genome.loci import find_loci, lambda_gc
+from bayeslmm.genome.scan_tables import tested_term
 from bayeslmm.genome.scanner import TESTS
 from bayeslmm.inputs.genotypes import Genotypes
 from bayeslmm.inputs.regions import parse_region
@@ -214,7 +215,7 @@ def finemap(
                 coverage=coverage,
                 seed=seed,
             )
-            run.clock(f"{name}: {len(found.variants):,} variants, {len(found.credible_sets)} sets")
+            run.clock(f"{name}: {len(found.variants):,} variants")
             write_table(found.variants, run.folder / f"finemap_{name}.tsv")
             sets = found.credible_sets.assign(ids=found.credible_sets["ids"].map(",".join))
             write_table(sets, run.folder / f"credible_sets_{name}.tsv", index=True)
@@ -306,18 +307,17 @@ def scan_lines(
     p = 10.0 ** -hits.neg_log10_p.dropna()
     n_tests = len(p)
     if not n_tests:
-        return [f"## Genome scan of {name}", "No variant could be tested: all are monomorphic."]
+        return [
+            f"## Genome scan of {name}",
+            "No variant could be tested: all are monomorphic or explained by covariates.",
+        ]
     threshold = 0.05 / n_tests
     loci = find_loci(hits, threshold, gap=gap)
     many = "no locus" if not len(loci) else "one locus" if len(loci) == 1 else f"{len(loci)} loci"
     shown = loci.head(_LOCI_SHOWN)
     leads = rows(shown["row"].to_numpy())
     second = "int" if "p_int" in leads else "dom" if "p_dom" in leads else None
-    what = {
-        "int": f": interaction with {hits.attrs.get('interaction')}",
-        "dom": ": dominance deviation",
-        None: "",
-    }[second]
+    what = f": {term}" if (term := tested_term(hits.attrs)) else ""
     lines = [
         f"## Genome scan of {name}{what}: {many} among {n_tests:,} variants",
         f"Significant is p < {threshold:.2g}, that is 0.05 / {n_tests:,}.",
@@ -355,16 +355,16 @@ def scan_lines(
     if len(loci) > _LOCI_SHOWN:
         lines.append(f"  and {len(loci) - _LOCI_SHOWN:,} more")
     if len(loci) and "effect_prior" in hits.attrs:
+        odds = f"; prior odds of an effect {hits.attrs['prior_odds']:g}" if "ppa" in leads else ""
         lines += paragraph(
             f"Bayes factors: h2 ~ {hits.attrs['h2_prior']}, effects ~ {hits.attrs['effect_prior']}"
-            ", in phenotypic sd per sd of the genotype.",
+            f", in phenotypic sd per sd of the genotype{odds}.",
             "  ",
         )
     if len(loci):
         lines.append("  (effects of loci that a scan has chosen are on average overestimated)")
     factor = lambda_gc(p)
-    left_out = hits.attrs.get("background", "all") == "loco"
-    why = _inflation(factor, model.basis is not None, loco=left_out)
+    why = _inflation(factor, model.basis is not None, loco=_is_loco(hits))
     lines += paragraph(f"lambda_GC = {factor:.2f}{why}.")
     return lines
 
@@ -387,6 +387,12 @@ def _two_terms(name: str, lead: pd.Series, hits: pd.DataFrame, second: str) -> l
             f"{lead.log10_bf_joint:.1f}"
         )
     return lines
+
+
+def _is_loco(hits: pd.DataFrame) -> bool:
+    """Whether the chromosome of each variant was left out of what is behind it."""
+    backgrounds = hits.attrs.get("background", "all")
+    return backgrounds != "all" and not any(one["n_variants_chrom"] for one in backgrounds)
 
 
 def _inflation(factor: float, kernel: bool, *, loco: bool = False) -> str:

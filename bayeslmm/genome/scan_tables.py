@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +70,22 @@ def scan_account(model: LMM, tests: tuple[str, ...], second: SecondTerm | None) 
     """What a table's attributes say of the scan."""
     about = provenance() | {"formula": model.formula, "tests": list(tests)}
     return about if second is None else about | second.account()
+
+
+def tested_term(about: Mapping[str, Any]) -> str:
+    """What the p-values of a table with these attributes are of; nothing for dosages as they are.
+
+    Examples
+    --------
+    >>> tested_term({"coding": "genotypic"}), tested_term({"coding": "additive"})
+    ('dominance deviation', '')
+    """
+    if "interaction" in about:
+        return f"interaction with {about['interaction']}"
+    coding = about.get("coding", "additive")
+    if coding == "genotypic":
+        return "dominance deviation"
+    return "" if coding == "additive" else f"{coding} coding"
 
 
 def variant_counts(second: SecondTerm | None, found: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from bayeslmm.errors import InputError
+from bayeslmm.genome.scan_tables import tested_term
 
 # Dark and light blue differ in lightness, vermillion from both in hue as well: they stay
 # apart for every kind of colour vision and in grey.
@@ -105,9 +106,13 @@ def halo() -> list[path_effects.AbstractPathEffect]:
     return [path_effects.withStroke(linewidth=2.5, foreground="white")]
 
 
-def title_of(hits: pd.DataFrame, title: str | None) -> str:
-    """The title given, or the formula that a table carries."""
-    return hits.attrs.get("formula", "") if title is None else title
+def title_of(hits: pd.DataFrame, title: str | None, p: str | None = None) -> str:
+    """The title given, or the formula that a table carries and whose p-values are drawn."""
+    if title is not None:
+        return title
+    formula = hits.attrs.get("formula", "")
+    term = p or tested_term(hits.attrs)
+    return f"{formula}: {term}" if formula and term else formula
 
 
 def significance_line(threshold: float | None, n_tests: int) -> tuple[float, str]:

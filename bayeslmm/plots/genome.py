@@ -197,7 +197,7 @@ def regional(
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g}"))
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     clean(ax)
-    ax.set_title(title_of(hits, title), loc="left", fontsize=11, color=INK)
+    ax.set_title(title_of(hits, title, p), loc="left", fontsize=11, color=INK)
     corner(ax, f"{int(tested.sum()):,} variants")
     ax.legend(
         title=f"r² with {lead}",

@@ -127,7 +127,7 @@ def manhattan(
     ax.set_ylabel(LOG_P)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     clean(ax)
-    ax.set_title(title_of(hits, title), loc="left", fontsize=11, color=INK)
+    ax.set_title(title_of(hits, title, p), loc="left", fontsize=11, color=INK)
     if "n" in hits and (hits["n"] == hits["n"].iloc[0]).all():
         corner(ax, f"n = {hits['n'].iloc[0]:,}")
     text = label_line(ax, line_label, line, x[shown], y[shown])
@@ -221,7 +221,7 @@ def qq(
     ax.set_xlabel(f"Expected {LOG_P}")
     ax.set_ylabel(f"Observed {LOG_P}")
     clean(ax)
-    ax.set_title(title_of(hits, title), loc="left", fontsize=11, color=INK)
+    ax.set_title(title_of(hits, title, p), loc="left", fontsize=11, color=INK)
     ax.text(
         0.04,
         0.96,

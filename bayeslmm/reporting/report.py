@@ -565,7 +565,11 @@ class _Report(Draft):
         tested = np.isfinite(y)
         n_tests = int(tested.sum())
         if not n_tests:
-            section.add(paragraph("No variant could be tested: all are monomorphic."))
+            section.add(
+                paragraph(
+                    "No variant could be tested: all are monomorphic or explained by covariates."
+                )
+            )
             return
         threshold = 0.05 / n_tests
         line = -float(np.log10(threshold))

@@ -194,3 +194,20 @@ def test_phenotypes_that_are_no_quantity_are_seen(rng):
     assert level(rng.normal(size=50)) == "good"
     assert level(rng.integers(0, 2, size=50).astype(float)) == "look"
     assert level(rng.integers(0, 5, size=50).astype(float)) == "look"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"interaction": "sex[T.M]"}, "Tested: interaction with sex[T.M]."),
+        ({"coding": "genotypic"}, "Tested: dominance deviation."),
+        ({"condition_on": ["rs13476251"]}, "Tested: variants given rs13476251."),
+    ],
+)
+def test_what_a_scan_tested_is_said(model, few, tmp_path, options, said):
+    hits = model.scan(few, region="17", **options)
+    text = words(model.report(tmp_path / "r.html", hits=hits, genotypes=few).read_text())
+    assert said in text
+    assert "Fine-mapping of" not in text, "it would be of something else"
+    second = {"interaction": "what each unit of sex[T.M] adds", "coding": "heterozygotes are"}
+    assert second.get(next(iter(options)), "") in text

@@ -13,6 +13,7 @@ import pandas as pd
 
 from bayeslmm.errors import InputError, in_short
 from bayeslmm.genome.loci import find_loci, lambda_gc, lead_variants, neg_log10_p
+from bayeslmm.genome.scan_tables import tested_term
 from bayeslmm.inputs.case_control import CaseControl, case_control
 from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
 from bayeslmm.model.heritability import is_two_valued, liability_factor
@@ -576,8 +577,10 @@ class _Report(Draft):
         loci = find_loci(hits, threshold, gap=self.gap)
         factor = lambda_gc(10.0 ** -y[tested])
         many = {0: "No locus is", 1: "One locus is"}.get(len(loci), f"{len(loci)} loci are")
+        told = _what_is_tested(hits)
         self.answer.append(
-            f"{many} significant among {n_tests:,} variants (p < {threshold:.2g})"
+            (f"Tested: {told}. " if told else "")
+            + f"{many} significant among {n_tests:,} variants (p < {threshold:.2g})"
             + (
                 f"; the strongest, {hits.id.iloc[loci.row.iloc[0]]} on chromosome "
                 f"{loci.chrom.iloc[0]}, with p = "
@@ -597,6 +600,7 @@ class _Report(Draft):
         self.live["qq"] = interactive.qq(hits, n_tests, ranks, order[ranks - 1], label=label)
         self.still["qq"] = pages.image(partial(draw, plots.qq, hits, title=""), (4.8, 4.8), label)
         section.add(
+            paragraph(f"Tested: {told}.") if told else "",
             paragraph(
                 f"Each point is a variant; the dashed line is significance, 0.05 / {n_tests:,} "
                 "(Bonferroni). On the screen: hover over a point to see the variant, drag a box to "
@@ -659,7 +663,9 @@ class _Report(Draft):
         rows = loci.row.to_numpy() if len(loci) else lead_variants(hits, 5, gap=self.gap)
         names = ["id", "chrom", "pos", "ea", "oa", "eaf", "eaf_cases", "eaf_controls"]
         names += ["or", "or_low", "or_high"] if "or" in hits else ["beta", "se"]
-        names += ["pve", "log10_bf", "post_mean", "post_sd", "lfsr", "ppa", "method"]
+        names += ["beta_int", "se_int", "beta_dom", "se_dom"]
+        names += ["pve", "log10_bf", "log10_bf_int", "log10_bf_dom"]
+        names += ["post_mean", "post_sd", "lfsr", "ppa", "method"]
         top = hits.iloc[rows[:25]]
         shown = top[[name for name in names if name in top]].copy()
         if "pos" in shown:
@@ -667,8 +673,9 @@ class _Report(Draft):
         place = shown.columns.get_loc("eaf") + 1 if "eaf" in shown else 0
         shown.insert(place, "-log10 p", top.neg_log10_p)
         shown.insert(shown.columns.get_loc("-log10 p") + 1, "p", top.neg_log10_p.map(power_of_ten))
-        three = dict.fromkeys(("beta", "post_mean"), "{:+.3g}".format)
-        three |= dict.fromkeys(("se", "post_sd", "lfsr", "ppa"), "{:.2g}".format)
+        signed, errors = ("beta", "beta_int", "beta_dom"), ("se", "se_int", "se_dom")
+        three = dict.fromkeys((*signed, "post_mean"), "{:+.3g}".format)
+        three |= dict.fromkeys((*errors, "post_sd", "lfsr", "ppa"), "{:.2g}".format)
         three |= dict.fromkeys(("eaf", "eaf_cases", "eaf_controls"), "{:.2f}".format)
         three |= dict.fromkeys(("or", "or_low", "or_high"), "{:.3g}".format)
         intro = (
@@ -682,9 +689,10 @@ class _Report(Draft):
             | {
                 "pos": "{:,}".format,
                 "pve": lambda share: f"{100 * share:.1f}%",
-                "log10_bf": "{:.1f}".format,
-                "-log10 p": "{:.1f}".format,
-            },
+            }
+            | dict.fromkeys(
+                ("-log10 p", "log10_bf", "log10_bf_int", "log10_bf_dom"), "{:.1f}".format
+            ),
             sortable=True,
             caption="The best variant of each locus. Click a header to sort. "
             + (
@@ -692,6 +700,7 @@ class _Report(Draft):
                 if "or" in hits
                 else "beta: change of the phenotype per effect allele (ea)"
             )
+            + _second_effect(hits)
             + (
                 ""
                 if "post_mean" not in hits
@@ -716,7 +725,8 @@ class _Report(Draft):
         nearest = np.sort(np.argsort(distance, kind="stable")[:_MOST_SNPS])
         region, flank = region.iloc[nearest], float(distance[nearest].max())
         genotypes = self.genotypes.select(samples=self.model.ids)
-        found = self._finemapped(region)
+        # Fine-mapping is of allele counts, given the model's covariates alone.
+        found = None if _what_is_tested(hits) else self._finemapped(region)
         r2 = ld_with(genotypes, region.id, lead)
         pip = None
         if found is not None:
@@ -731,13 +741,11 @@ class _Report(Draft):
             (8.2, 3.9),
             label,
         )
-        pieces.append(
-            f"[[{key}]]Darker points are in stronger LD with {lead}; larger ones have a higher "
-            "probability of being causal."
-        )
+        caption = f"[[{key}]]Darker points are in stronger LD with {lead}"
         if found is None:
-            return pieces
-        return pieces + credible_sets(found)
+            return [*pieces, f"{caption}."]
+        caption += "; larger ones have a higher probability of being causal."
+        return [*pieces, caption, *credible_sets(found)]
 
     def _finemapped(self, region: pd.DataFrame) -> FineMap | None:
         testable = region[region.neg_log10_p.notna()]
@@ -750,6 +758,23 @@ class _Report(Draft):
             "susie",
         )
         return found
+
+
+def _what_is_tested(hits: pd.DataFrame) -> str:
+    """What a scan tested other than the effect of each variant by itself, in words."""
+    given = hits.attrs.get("condition_on")
+    what = tested_term(hits.attrs) or ("variants" if given else "")
+    return f"{what} given {listed(given)}" if given else what
+
+
+def _second_effect(hits: pd.DataFrame) -> str:
+    """What a table says of the second term of a variant."""
+    if "beta_int" in hits:
+        covariate, mean = hits.attrs["interaction"], hits.attrs["interaction_mean"]
+        return f" where {covariate} is {mean:.3g}; beta_int: what each unit of {covariate} adds"
+    if "beta_dom" in hits:
+        return ", on average; beta_dom: how far heterozygotes are from the middle"
+    return ""
 
 
 def _cases(model: LMM) -> CaseControl | None:

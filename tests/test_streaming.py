@@ -124,6 +124,32 @@ def test_another_scan_is_refused_and_what_differs_is_named(cohort, parts, tmp_pa
     goes_on()
 
 
+def test_another_interaction_is_another_scan(cohort, parts, tmp_path):
+    """Of covariates that are all in the model, and of one that is another's mirror image."""
+    genotypes, model = cohort
+    E = pd.DataFrame({"a": np.arange(N) % 2.0, "b": np.arange(N) % 3.0}, index=model.ids)
+    model = model.with_covariates(E)
+
+    def goes_on(interaction):
+        with checkpoint(tmp_path / "w") as kept:
+            return bl.scan(model, genotypes, "wald", interaction=interaction, kept=kept)
+
+    first = goes_on("a")
+    with pytest.raises(bl.InputError, match="second term interaction: was a, is b"):
+        goes_on("b")
+    with pytest.raises(bl.InputError, match="covariate: was"):
+        goes_on(1 - E.a)
+    pd.testing.assert_frame_equal(goes_on("a"), first)
+
+
+@pytest.mark.parametrize("kept", ["folder", checkpoint("folder")], ids=["a path", "not entered"])
+def test_what_is_no_checkpoint(cohort, kept):
+    genotypes, model = cohort
+    for work in (lambda: model.scan(genotypes, kept=kept), lambda: bl.grm(genotypes, kept=kept)):
+        with pytest.raises(bl.InputError, match=r"with bl.checkpoint\(folder\) as kept.* is a "):
+            work()
+
+
 def test_several_phenotypes_are_kept_together(cohort, parts, tmp_path):
     genotypes, model = cohort
     models = {"a": model, "b": model.with_phenotype(model.y[::-1].copy())}

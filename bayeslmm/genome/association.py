@@ -30,7 +30,7 @@ from bayeslmm.genome.backgrounds import (
     scanner_of,
 )
 from bayeslmm.genome.codings import CODINGS, Coding
-from bayeslmm.genome.pairs import PairScanner, SecondTerm
+from bayeslmm.genome.pairs import Interaction, PairScanner, SecondTerm
 from bayeslmm.genome.passes import Run
 from bayeslmm.genome.scan_files import ScanFile, Tabulation
 from bayeslmm.genome.scan_tables import (
@@ -46,7 +46,7 @@ from bayeslmm.model.snps import aligned, require_genotypes, selected_snps
 from bayeslmm.priors import EffectPrior, as_effect_prior
 from bayeslmm.relatedness.dense import GRM
 from bayeslmm.relatedness.sparse import SparseGRM
-from bayeslmm.runs.checkpoints import digest
+from bayeslmm.runs.checkpoints import digest, require_checkpoint
 from bayeslmm.runs.columns import Columns, scattered
 from bayeslmm.runs.devices import BLOCK_ON_DEVICE, as_device
 from bayeslmm.runs.files import refuse_existing
@@ -356,6 +356,7 @@ class ScanOptions:
                 self.linear_tests, self.coding, self.prior_odds, with_interaction=with_interaction
             )
         self.prior = as_effect_prior(self.effect_prior)
+        require_checkpoint(self.kept)
         self._check_prior_odds()
         self._check_where()
 
@@ -522,12 +523,16 @@ def _run(
     identity: dict[str, Any] = {
         "tests": options.linear_tests,
         "background": options.background,
-        "two terms": options.two_terms,
         "device": options.device or "",
         "family": options.family,
     }
     for name, subject in group.items():
-        identity[f"model {name}".strip()] = describe(subject.model, options.prior)
+        about = describe(subject.model, options.prior)
+        if subject.second is not None:
+            about["second term"] = subject.second.account()
+        if isinstance(subject.second, Interaction):
+            about["covariate"] = digest(subject.second.e)
+        identity[f"model {name}".strip()] = about
     return replace(run, label=_label(group), identity=identity)
 
 

@@ -20,7 +20,7 @@ from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes, as_genotypes
 from bayeslmm.relatedness.dense import GRM
 from bayeslmm.relatedness.scales import SCALES, WEIGHTED, Scale, standardize
 from bayeslmm.relatedness.triangle import Triangle, outer, packed_size, panels, symmetric
-from bayeslmm.runs.checkpoints import digest
+from bayeslmm.runs.checkpoints import digest, require_checkpoint
 from bayeslmm.runs.cluster import on_workers
 from bayeslmm.runs.devices import BLOCK_ON_DEVICE, as_device
 from bayeslmm.runs.memory import fits, require_memory
@@ -135,6 +135,7 @@ def grm(
            [-0.407, -0.074,  0.481]])
     """
     _check_options(scale, dtype, by_chrom, pairwise, weighted=weights is not None)
+    require_checkpoint(kept)
     if kept is not None and pairwise:
         raise InputError("A sum by pairs is not kept while it is made.")
     if client is not None and device is not None:

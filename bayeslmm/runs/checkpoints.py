@@ -100,6 +100,15 @@ class Checkpoint:
         return path
 
 
+def require_checkpoint(kept: Any) -> None:
+    """Raise an `InputError` if what is given for `kept` is no open checkpoint."""
+    if kept is not None and not isinstance(kept, Checkpoint):
+        raise InputError(
+            f"kept= takes what `with bl.checkpoint(folder) as kept:` opens, but is a "
+            f"{type(kept).__name__.strip('_')}."
+        )
+
+
 @contextmanager
 def checkpoint(
     folder: str | os.PathLike[str],

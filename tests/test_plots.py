@@ -105,6 +105,21 @@ def test_the_title_says_what_is_tested(hits, about, p, title):
         assert draw(hits, p=p).get_title(loc="left") == title
 
 
+def test_ticks_of_close_variants_differ():
+    """Variants 100 base pairs apart, and one that is alone."""
+    table = pd.DataFrame({"chrom": "17", "id": list("abc"), "neg_log10_p": [1.0, 2.0, 3.0]})
+    table["pos"] = 133_563_059 + np.array([0, 50, 100])
+    for hits in (table, table[:1]):
+        ax = plots.manhattan(hits)
+        ax.figure.canvas.draw()
+        low, high = ax.get_xlim()
+        ticks = [t for t in ax.xaxis.get_major_ticks() if low <= t.get_loc() <= high]
+        said = [float(t.label1.get_text()) for t in ticks]
+        assert len(set(said)) == len(said) > 2
+        assert np.allclose(said, [t.get_loc() / 1e6 for t in ticks], rtol=1e-9)
+    assert max(len(t.label1.get_text()) for t in ticks) < 8, "no more digits than are needed"
+
+
 def test_manhattan_threshold_and_labels(hits):
     ax = plots.manhattan(hits)
     line = -np.log10(0.05 / 797)

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
+from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import Bbox
 
 from bayeslmm.errors import InputError
@@ -22,6 +23,8 @@ DARK, LIGHT, ACCENT, INK, FAINT = "#12476f", "#6ba8d6", "#d1490c", "#262626", "#
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 MARKERS = "osD^vP*"
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)))
+# Base pairs on the axis of a variant that is alone.
+ALONE = 1e6
 # Inches, by the name of the function that draws.
 SIZES = {
     "manhattan": (10.0, 3.9),
@@ -115,10 +118,15 @@ def title_of(hits: pd.DataFrame, title: str | None, p: str | None = None) -> str
     return f"{formula}: {term}" if formula and term else formula
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: 1 variant, 2,000 variants."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def significance_line(threshold: float | None, n_tests: int) -> tuple[float, str]:
     """Height of the significance line, and its label."""
     if threshold is None:
-        return -float(np.log10(0.05 / n_tests)), f"Bonferroni, 0.05 / {n_tests:,} variants"
+        return -float(np.log10(0.05 / n_tests)), f"Bonferroni, 0.05 / {counted(n_tests, 'variant')}"
     if not 0 < threshold < 1:
         raise InputError(f"threshold must be a p-value between 0 and 1, but is {threshold:g}.")
     return -float(np.log10(threshold)), f"p = {threshold:g}"
@@ -138,6 +146,12 @@ def genome_axis(
     gap = (widths.sum() or float(k)) * min(0.008, 0.06 / k)
     starts = np.concatenate([[0.0], np.cumsum(widths + gap)[:-1]])
     return place - first[codes] + starts[codes], starts + widths / 2, widths, False
+
+
+def position_ticks(ax: Axes, chrom: object) -> None:
+    """Positions in Mb below an axis of base pairs, with as many digits as close ticks need."""
+    ax.set_xlabel(f"Position on chromosome {chrom} (Mb)")
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:.10g}"))
 
 
 def chromosome_ticks(ax: Axes, labels: list[str], centers: np.ndarray, widths: np.ndarray) -> None:

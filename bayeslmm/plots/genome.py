@@ -15,6 +15,7 @@ from bayeslmm.errors import InputError
 from bayeslmm.genome.loci import find_loci, neg_log10_p, placed_positions, require_columns
 from bayeslmm.plots.drawing import (
     ACCENT,
+    ALONE,
     DARK,
     FAINT,
     INK,
@@ -26,8 +27,10 @@ from bayeslmm.plots.drawing import (
     chromosome_ticks,
     clean,
     corner,
+    counted,
     genome_axis,
     halo,
+    position_ticks,
     significance_line,
     thin,
     title_of,
@@ -193,12 +196,11 @@ def regional(
     ax.axhline(line, color=ACCENT, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1, gid="line")
     ax.set_ylim(0, max(1.13 * float(np.nanmax(y)), 1.05 * line))
     ax.set_ylabel(LOG_P)
-    ax.set_xlabel(f"Position on chromosome {region['chrom'].iloc[0]} (Mb)")
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g}"))
+    position_ticks(ax, region["chrom"].iloc[0])
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     clean(ax)
     ax.set_title(title_of(hits, title, p), loc="left", fontsize=11, color=INK)
-    corner(ax, f"{int(tested.sum()):,} variants")
+    corner(ax, counted(int(tested.sum()), "variant"))
     ax.legend(
         title=f"r² with {lead}",
         title_fontsize=8.5,
@@ -346,7 +348,7 @@ def miami(
     room = 0.07 * (top[0] + top[1])
     ax.set_ylim(-1.04 * top[1] - room, 1.04 * top[0] + room)
     ax.axhline(0, color=FAINT, linewidth=0.8)
-    margin = 0.012 * (np.ptp(x_all) or 1.0)
+    margin = 0.012 * (np.ptp(x_all) or ALONE)
     ax.set_xlim(x_all.min() - margin, x_all.max() + margin)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{abs(value):g}"))
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=9))
@@ -354,8 +356,7 @@ def miami(
     clean(ax)
     ax.set_title(title, loc="left", fontsize=11, color=INK)
     if single:
-        ax.set_xlabel(f"Position on chromosome {labels[0]} (Mb)")
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g}"))
+        position_ticks(ax, labels[0])
     else:
         ax.set_xlabel("Chromosome")
         chromosome_ticks(ax, [str(label) for label in labels], centers, widths)

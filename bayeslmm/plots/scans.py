@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from bayeslmm.errors import InputError
 from bayeslmm.genome.loci import find_loci, lambda_gc, neg_log10_p, placed_positions
 from bayeslmm.plots.drawing import (
     ACCENT,
+    ALONE,
     DARK,
     FAINT,
     INK,
@@ -25,10 +26,12 @@ from bayeslmm.plots.drawing import (
     chromosome_ticks,
     clean,
     corner,
+    counted,
     genome_axis,
     halo,
     label_line,
     label_loci,
+    position_ticks,
     qq_band,
     qq_ranks,
     significance_line,
@@ -120,7 +123,7 @@ def manhattan(
             rasterized=True,
             gid=f"variants-{parity}",
         )
-    margin = 0.012 * (x[tested].max() - x[tested].min() or 1.0)
+    margin = 0.012 * (x[tested].max() - x[tested].min() or ALONE)
     ax.set_xlim(x[tested].min() - margin, x[tested].max() + margin)
     ax.set_ylim(0, 1.08 * top)
     ax.axhline(line, color=ACCENT, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
@@ -132,8 +135,7 @@ def manhattan(
         corner(ax, f"n = {hits['n'].iloc[0]:,}")
     text = label_line(ax, line_label, line, x[shown], y[shown])
     if single:
-        ax.set_xlabel(f"Position on chromosome {labels[0]} (Mb)")
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g}"))
+        position_ticks(ax, labels[0])
     else:
         ax.set_xlabel("Chromosome")
         chromosome_ticks(ax, [str(label) for label in labels], centers, widths)
@@ -225,7 +227,7 @@ def qq(
     ax.text(
         0.04,
         0.96,
-        rf"$\lambda_{{GC}}$ = {lambda_gc(10.0**-y):.3f}" + f"\n{m:,} variants tested",
+        rf"$\lambda_{{GC}}$ = {lambda_gc(10.0**-y):.3f}" + f"\n{counted(m, 'variant')} tested",
         transform=ax.transAxes,
         va="top",
         fontsize=10,
@@ -299,7 +301,7 @@ def fine_mapping(
             color=SERIES[i % len(SERIES)],
             zorder=4,
             gid=f"variants-{row.Index}",
-            label=f"{row.size:,} SNP{'s' * (row.size != 1)}, "
+            label=f"{counted(row.size, 'SNP')}, "
             rf"$\log_{{10}}$ BF {row.log10_bf:.1f}, "
             f"purity {row.purity:.2f}",
             **common,
@@ -308,24 +310,24 @@ def fine_mapping(
             at = int(np.flatnonzero(leads == row.lead)[0])
             note = annotate(ax, row.lead, (x[at], pip[at]), (0, 6), ha="center", zorder=6)
             note.set(fontsize=8.5, color=SERIES[i % len(SERIES)], path_effects=halo())
-    margin = 0.03 * (np.ptp(x) or 1.0)
+    margin = 0.03 * (np.ptp(x) or ALONE)
     ax.set_xlim(x.min() - margin, x.max() + margin)
     ax.set_ylim(0, 1.08)
     ax.set_yticks(np.linspace(0, 1, 6))
     ax.set_ylabel("Posterior inclusion probability")
     clean(ax)
     if single:
-        ax.set_xlabel(f"Position on chromosome {labels[0]} (Mb)")
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g}"))
+        position_ticks(ax, labels[0])
     else:
         ax.set_xlabel("SNP, in the order of the table")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_title(
         found.attrs.get("formula", "") if title is None else title,
         loc="left",
         fontsize=11,
         color=INK,
     )
-    corner(ax, f"n = {found.attrs['n']:,}, {len(table):,} SNPs")
+    corner(ax, f"n = {found.attrs['n']:,}, {counted(len(table), 'SNP')}")
     if len(found.credible_sets):
         ax.legend(
             title=f"{100 * found.attrs['coverage']:g}% credible sets",

@@ -79,6 +79,12 @@ def test_blanks_quotes_and_hashes_in_the_tables(tmp_path):
     assert found.variants.ea.tolist() == ["A", "nan"]
 
 
+def test_variants_without_id_are_named_by_place_and_alleles(tmp_path):
+    path = write_plink(tmp_path / "x", np.array([[0, 1], [1, 1], [2.0, 0]]))
+    (tmp_path / "x.bim").write_text("17 . 0 33563059 A C\n17 rs2 0 33563060 T G\n")
+    assert read_genotypes(path).variants.id.tolist() == ["17:33563059:C:A", "rs2"]
+
+
 def test_sample_ids_are_fid_iid_where_iids_repeat(dosage, tmp_path):
     pairs = [(f"f{i}", f"i{i // 2}") for i in range(37)]
     found = read_genotypes(write_plink(tmp_path / "x", dosage, samples=pairs))

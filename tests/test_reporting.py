@@ -211,3 +211,18 @@ def test_what_a_scan_tested_is_said(model, few, tmp_path, options, said):
     assert "Fine-mapping of" not in text, "it would be of something else"
     second = {"interaction": "what each unit of sex[T.M] adds", "coding": "heterozygotes are"}
     assert second.get(next(iter(options)), "") in text
+
+
+def test_ids_that_name_several_variants_are_told_of(model, few, tmp_path):
+    hits = model.scan(few, region="17")
+    lead = hits.neg_log10_p.idxmax()
+    table = few.variants.reset_index(drop=True)
+    twice = table.index[table.id == hits.id[lead]][0]
+    table.loc[twice + 1, "id"] = hits.loc[lead + 1, "id"] = hits.id[lead]
+    doubled = bl.Genotypes.from_array(few.to_array(), few.samples.index, table)
+    with pytest.raises(bl.InputError, match=r"name several variants.*--set-all-var-ids"):
+        bl.plots.regional(hits, doubled)
+    with pytest.raises(bl.InputError, match="name several variants"):
+        model.finemap(doubled, region="17", seed=1)
+    text = words(model.report(tmp_path / "r.html", hits=hits, genotypes=doubled).read_text())
+    assert "Neither drawn nor fine-mapped. Variant ids that name several variants" in text

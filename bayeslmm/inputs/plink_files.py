@@ -23,6 +23,7 @@ from bayeslmm.inputs.sources import (
     Opened,
     PerThread,
     as_slice,
+    ids_of,
     sample_table,
     variant_table,
 )
@@ -202,6 +203,7 @@ def read_bim(path: Path) -> pd.DataFrame:
     table = _read_table(path, VARIANT_COLUMNS)
     table["cm"] = _numeric(path, table["cm"], missing=["NA"])
     table["pos"] = _numeric(path, table["pos"], whole=True).astype(np.int64)
+    table["id"] = ids_of(table, table["oa"])
     return table[["chrom", "id", "pos", "ea", "oa", "cm"]]
 
 

@@ -309,11 +309,24 @@ def variant_table(
             if id_of[row] not in ("", "."):
                 id_of[row] = f"{id_of[row]}:{table['ea'].iloc[row]}"
         table["oa"], table["id"] = oa_of, id_of
-    unnamed = table["id"].isin(["", "."])
-    if unnamed.any():
-        named = table["chrom"] + ":" + table["pos"].astype(str) + ":" + ref + ":" + table["ea"]
-        table["id"] = table["id"].mask(unnamed, named)
+    table["id"] = ids_of(table, ref)
     return table.astype({"id": str, "ea": str, "oa": str}), records, alleles
+
+
+def ids_of(table: pd.DataFrame, ref: pd.Series) -> pd.Series:
+    """Ids of variants: those without one (".") are named by place and alleles, chrom:pos:ref:ea.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"id": ["rs1", "."], "chrom": "X", "pos": [5, 9], "ea": "A"})
+    >>> ids_of(table, pd.Series(["C", "G"])).tolist()
+    ['rs1', 'X:9:G:A']
+    """
+    unnamed = table["id"].isin(["", "."])
+    if not unnamed.any():
+        return table["id"]
+    named = table["chrom"] + ":" + table["pos"].astype(str) + ":" + ref + ":" + table["ea"]
+    return table["id"].mask(unnamed, named)
 
 
 def sample_table(ids: Sequence[str], name: str = "") -> pd.DataFrame:

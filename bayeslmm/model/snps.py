@@ -59,6 +59,16 @@ def require_genotypes(model: LMM, genotypes: Genotypes) -> None:
         )
 
 
+def require_unique(ids: pd.Series) -> None:
+    """Raise an `InputError` that lists variant ids which name several variants."""
+    twice = ids[ids.duplicated()]
+    if len(twice):
+        raise InputError(
+            f"Variant ids that name several variants: {listing(twice.unique())}. Make them unique, "
+            "as plink2 --set-all-var-ids does."
+        )
+
+
 def aligned(model: LMM, genotypes: Genotypes) -> Genotypes:
     """Genotypes of a model's samples, in its order."""
     require_genotypes(model, genotypes)
@@ -110,9 +120,7 @@ def selected_snps(model: LMM, snps: Any, genotypes: Genotypes | None = None) -> 
     if not wanted:
         return selected_snps(model, None)
     chosen = genotypes.select(variants=wanted)
-    if chosen.variants.id.duplicated().any():
-        twice = chosen.variants.id[chosen.variants.id.duplicated()]
-        raise InputError(f"Variant ids that name several variants: {listing(twice.unique())}.")
+    require_unique(chosen.variants.id)
     chosen = aligned(model, chosen)
     block = chosen.centered_block(0, chosen.n_variants, np.float64)
     order = pd.Index(chosen.variants.id).get_indexer(pd.Index(wanted))
@@ -163,8 +171,8 @@ def polymorphic_snps(
     Raises
     ------
     InputError
-        For unknown ids and chromosomes, regions without a SNP that varies, and samples
-        without genotypes.
+        For unknown ids and chromosomes, ids that name several variants, regions without a SNP
+        that varies, and samples without genotypes.
     """
     if region is None and snps is None:
         raise InputError(
@@ -175,6 +183,7 @@ def polymorphic_snps(
     source = source.select(
         region=region, variants=None if wanted is None else [str(s) for s in wanted]
     )
+    require_unique(source.variants.id)
     if not source.samples.index.equals(model.ids):
         source = source.select(samples=model.ids)
     block = source.centered_block(0, source.n_variants, np.float64)

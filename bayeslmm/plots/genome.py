@@ -13,6 +13,7 @@ from matplotlib.transforms import Bbox
 
 from bayeslmm.errors import InputError
 from bayeslmm.genome.loci import find_loci, neg_log10_p, placed_positions, require_columns
+from bayeslmm.model.snps import require_unique
 from bayeslmm.plots.drawing import (
     ACCENT,
     ALONE,
@@ -74,8 +75,14 @@ def ld_with(genotypes: Genotypes, ids: pd.Series | pd.Index, lead: str) -> np.nd
         Variants; the answer is in their order.
     lead : str
         One of them.
+
+    Raises
+    ------
+    InputError
+        If an id names several variants.
     """
     chosen = genotypes.select(variants=[str(i) for i in ids])
+    require_unique(chosen.variants.id)
     block = chosen.centered_block(0, chosen.n_variants, dtype=np.dtype(np.float64))
     names = pd.Index(chosen.variants.id)
     x = block.x[names.get_loc(lead)]

@@ -17,6 +17,7 @@ from bayeslmm.genome.scan_tables import tested_term
 from bayeslmm.inputs.case_control import CaseControl, case_control
 from bayeslmm.inputs.genotypes import Genotypes, as_genotypes
 from bayeslmm.model.heritability import is_two_valued, liability_factor
+from bayeslmm.model.snps import require_unique
 from bayeslmm.reporting import diagnostics, pages
 from bayeslmm.reporting.drafts import Draft, account, draw, histogram, in_numbers, listed, share
 from bayeslmm.reporting.effects import add_draws, add_region, credible_sets
@@ -724,6 +725,11 @@ class _Report(Draft):
         distance = np.abs(region.place - region.place[region.id == lead].iloc[0]).to_numpy()
         nearest = np.sort(np.argsort(distance, kind="stable")[:_MOST_SNPS])
         region, flank = region.iloc[nearest], float(distance[nearest].max())
+        ids = self.genotypes.variants.id
+        try:
+            require_unique(ids[ids.isin(region.id)])
+        except InputError as error:
+            return [*pieces, paragraph(f"Neither drawn nor fine-mapped. {error}")]
         genotypes = self.genotypes.select(samples=self.model.ids)
         # Fine-mapping is of allele counts, given the model's covariates alone.
         found = None if _what_is_tested(hits) else self._finemapped(region)

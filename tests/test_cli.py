@@ -322,6 +322,7 @@ def test_scan_without_the_tested_chromosome(mice, pheno, tmp_path):
     model = ("--pheno", pheno, "--formula", "cd8 ~ sex", "--chrom", "17,19")
     printed = ok("scan", mice, *model, "--background", "loco", "--prior-odds", 1e-4, "--out", out)
     assert "in families compare with --background all" in printed.replace("\n", " ")
+    assert "those of the other chromosomes; h2 0." in printed
     assert "prior odds of an effect 0.0001" in printed.replace("\n  ", " ")
     hits = pd.read_csv(out / "scan_cd8.tsv.gz", sep="\t", dtype={"chrom": str})
     genotypes = bl.read_genotypes(mice)

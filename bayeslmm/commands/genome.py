@@ -328,6 +328,8 @@ def scan_lines(
             lines += paragraph(line)
     elif "phenotype" in hits.attrs:
         lines += paragraph(f"{name}: {hits.attrs['phenotype']} (--family binomial).")
+    if hits.attrs.get("background", "all") != "all":
+        lines += paragraph(_background(hits))
     if "condition_on" in hits.attrs:
         lines += paragraph(f"Conditional on {', '.join(hits.attrs['condition_on'])}.")
     for locus, (_, lead) in zip(shown.itertuples(), leads.iterrows(), strict=True):
@@ -387,6 +389,17 @@ def _two_terms(name: str, lead: pd.Series, hits: pd.DataFrame, second: str) -> l
             f"{lead.log10_bf_joint:.1f}"
         )
     return lines
+
+
+def _background(hits: pd.DataFrame) -> str:
+    """What was behind variants, if not all of them."""
+    h2 = [one["h2"] for one in hits.attrs["background"]]
+    low, high = f"{min(h2):.2f}", f"{max(h2):.2f}"
+    return (
+        "Behind each variant: those of the other chromosomes"
+        + ("" if _is_loco(hits) else ", and its own with a variance of its own")
+        + f"; h2 {low if low == high else f'{low} to {high}'} (by chromosome: provenance.json)."
+    )
 
 
 def _is_loco(hits: pd.DataFrame) -> bool:

@@ -418,6 +418,26 @@ def test_samples_without_genotypes():
         lmm.scan(unlabelled)
 
 
+def test_arrays_of_different_length_are_not_matched():
+    """Rows of arrays are known by their order only: the first 40 need not be these 40."""
+    X = variants(50, 60)
+    model = bl.LMM(np.arange(40.0) % 7, kernel=bl.grm(X[:40]))
+    with pytest.raises(InputError, match="50 samples, the model has 40, and neither has ids"):
+        model.scan(X)
+    missing = bl.LMM(np.where(np.arange(50) < 3, np.nan, np.arange(50.0) % 7), kernel=bl.grm(X))
+    assert (missing.scan(X).n == 47).all()
+
+
+@pytest.mark.parametrize("task", [bl.scan, bl.stepwise, bl.significance_threshold, bl.finemap])
+def test_a_model_that_has_no_scan(task):
+    X = variants(30, 40)
+    sets = {"1": np.arange(40) < 20}
+    several = bl.LMM(np.arange(30.0) % 7, kernels=bl.partition_grms(X, sets, rest="rest"))
+    options = {"snps": ["snp1"]} if task is bl.finemap else {}
+    with pytest.raises(InputError, match="LMM with one kernel or none, but this is a Partitioned"):
+        task(several, X, **options)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -577,6 +597,8 @@ def test_lambda_gc():
     assert bl.lambda_gc(pd.Series([*p, np.nan])) == pytest.approx(1.3, rel=1e-9)
     with pytest.raises(InputError, match="needs at least one p-value"):
         bl.lambda_gc([np.nan])
+    with pytest.raises(InputError, match=r"lambda_GC of 0.5 to 2: no p-values"):
+        bl.lambda_gc([0.5, 2])
 
 
 @pytest.mark.calibration

@@ -105,6 +105,12 @@ def test_the_title_says_what_is_tested(hits, about, p, title):
         assert draw(hits, p=p).get_title(loc="left") == title
 
 
+def test_bayes_factors_alone_are_no_manhattan_plot(hits):
+    table = hits.drop(columns=["neg_log10_p", "p_wald"]).assign(log10_bf=1.0)
+    with pytest.raises(bl.InputError, match="Bayes factors and no p-values: scan with tests="):
+        plots.manhattan(table)
+
+
 def test_ticks_of_close_variants_differ():
     """Variants 100 base pairs apart, and one that is alone."""
     table = pd.DataFrame({"chrom": "17", "id": list("abc"), "neg_log10_p": [1.0, 2.0, 3.0]})

@@ -30,7 +30,7 @@ from bayeslmm.genome.single_effects import (
     sample_effects,
 )
 from bayeslmm.model.effects import LARGEST_K, SpikeSlabPosterior, snp_terms
-from bayeslmm.model.snps import SelectedSnps, polymorphic_snps
+from bayeslmm.model.snps import SelectedSnps, polymorphic_snps, require_lmm
 from bayeslmm.numerics import likelihood
 from bayeslmm.numerics.quadrature import UnitDensity, gauss_rule, unit_density
 from bayeslmm.priors import SpikeSlab
@@ -384,6 +384,7 @@ def finemap(
         raise InputError(f"sweeps={sweeps}: each of the {_CHAINS} chains needs one at least.")
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
+    require_lmm(model)
     widths = SpikeSlab(phi=tuple(np.atleast_1d(phi).tolist())).phi
     if not widths:
         raise InputError("phi is empty: name at least one prior standard deviation.")

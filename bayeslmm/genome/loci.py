@@ -37,6 +37,10 @@ def neg_log10_p(hits: pd.DataFrame, p: str | None = None) -> np.ndarray:
     InputError
         If there is no such column, or it holds what is no p-value.
     """
+    if p is None and "neg_log10_p" not in hits and "log10_bf" in hits:
+        raise InputError(
+            "The table has Bayes factors and no p-values: scan with tests=('wald', 'bayes')."
+        )
     if p is None:
         require_columns(hits, ["neg_log10_p"])
         values = hits["neg_log10_p"].to_numpy(dtype=np.float64, na_value=np.nan)
@@ -78,6 +82,8 @@ def lambda_gc(p: pd.Series | np.ndarray) -> float:
     values = values[np.isfinite(values)]
     if not len(values):
         raise InputError("lambda_GC needs at least one p-value.")
+    if values.min() < 0 or values.max() > 1:
+        raise InputError(f"lambda_GC of {values.min():g} to {values.max():g}: no p-values.")
     return float(chdtri(1, np.median(values)) / chdtri(1, 0.5))
 
 

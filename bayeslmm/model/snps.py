@@ -46,8 +46,30 @@ class SelectedSnps:
         return pd.DataFrame(self.x + 2 * self.eaf, index=samples, columns=self.ids)
 
 
+def require_lmm(model: object) -> None:
+    """Raise an `InputError` for what is no `LMM`."""
+    from bayeslmm.model.lmm import LMM
+
+    if not isinstance(model, LMM):
+        raise InputError(
+            "Variants are tested, and regions fine-mapped, in an LMM with one kernel or none, but "
+            f"this is a {type(model).__name__}."
+        )
+
+
 def require_genotypes(model: LMM, genotypes: Genotypes) -> None:
     """Raise an `InputError` that names analysed samples without genotypes."""
+    require_lmm(model)
+    n = len(model.samples)
+    if (
+        not genotypes.labelled
+        and n != genotypes.n_samples
+        and model.samples.index[-1] == f"{n - 1}"
+    ):
+        raise InputError(
+            f"{genotypes.name}: {genotypes.n_samples:,} samples, the model has {n:,}, and neither "
+            "has ids: nobody knows who is who. bl.Genotypes.from_array(dosage, samples=ids)."
+        )
     absent = model.ids.difference(genotypes.samples.index)
     if len(absent):
         ids = f"Its sample ids look like {listing(genotypes.samples.index[:2])}."

@@ -275,6 +275,15 @@ def test_where_it_stops():
     assert none.attrs["best_left"]["id"] == one.id[0]
 
 
+def test_it_stops_where_the_samples_end():
+    rng = np.random.default_rng(4)
+    X = rng.integers(0, 3, size=(9, 40)).astype(float)
+    found = bl.stepwise(bl.LMM(rng.normal(size=9), kernel=bl.grm(X)), X, threshold=0.9)
+    assert found.attrs["stopped"] == "9 samples leave no room for another variant"
+    assert len(found) == 6
+    assert found.p_joint.notna().all()
+
+
 def test_a_copy_of_the_best_variant_is_not_added():
     genotypes, table, X = cohort()
     info = genotypes.variants.copy()

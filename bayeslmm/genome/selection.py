@@ -135,6 +135,9 @@ def stepwise(
         if len(rows) == max_steps:
             stopped = f"max_steps={max_steps} reached"
             break
+        if len(model.y) < model.C.shape[1] + len(rows) + 3:
+            stopped = f"{len(model.y):,} samples leave no room for another variant"
+            break
         rows.append(best)
         entries.append(hits.iloc[best])
         hits = search.scan(search.conditioned(model, rows))

@@ -129,12 +129,13 @@ def chromosome_kernels(
         raise InputError(
             f"background='{background}': chromosome {listing(unknown)} of the tested variants is "
             f"not among those of the relatedness matrix ({listing(known, limit=30)}): nothing "
-            "would be left out there."
+            "would be left out there. Labels are compared as they are written; variants that the "
+            "matrix rightly lacks are tested with background='all'."
         )
     if len(known) == 1:
         raise InputError(
             f"background='{background}' needs at least two chromosomes, but the relatedness "
-            f"matrix has {known[0]} only."
+            f"matrix has {known[0]!r} only."
         )
     whole = _on(source, model.ids)
     for label in labels:

@@ -376,6 +376,8 @@ def test_stepwise_and_threshold(mice, pheno, tmp_path):
     again = bl.significance_threshold(lmm, samples, replicates=200, seed=1)
     assert table.p == pytest.approx(again.p, rel=1e-3)
     assert str(again)[:20] in printed
+    assert "## Significance threshold of cd8, 17\n" in printed
+    assert "genome-wide" not in printed, "of one chromosome it is not"
     assert len(pd.read_csv(limit / "null_min_p_cd8.tsv")) == 200
     assert {"samples_cd8.tsv", "summary.txt", "provenance.json"} <= set(names(limit))
 

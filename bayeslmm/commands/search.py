@@ -124,7 +124,10 @@ def threshold(
             for name, one in found.items()
         ]
         write_table(pd.DataFrame(rows), run.folder / "threshold.tsv")
-        lines = [f"## Significance threshold of {name}\n{one}" for name, one in found.items()]
+        where = "" if region is None else f", {region}"
+        lines = [
+            f"## Significance threshold of {name}{where}\n{one}" for name, one in found.items()
+        ]
         summary = run.finish(
             "threshold",
             lines,

@@ -199,8 +199,8 @@ class Threshold:
     def __str__(self) -> str:
         low, high = self.interval
         return (
-            f"p < {self.p:.3g} ({low:.2g} to {high:.2g}) holds the genome-wide error at "
-            f"{self.alpha:g}: as {self.effective_tests:,.0f} independent tests "
+            f"p < {self.p:.3g} ({low:.2g} to {high:.2g}) holds the error over all variants "
+            f"at {self.alpha:g}: as {self.effective_tests:,.0f} independent tests "
             f"({len(self.min_p):,} null phenotypes)"
         )
 

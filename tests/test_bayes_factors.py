@@ -129,7 +129,8 @@ def test_twins_of_equal_phenotypes():
         assert found.log10_bf[j] == pytest.approx(log_bf / np.log(10), abs=1e-6)
 
 
-def test_a_variant_that_moves_h2_is_integrated_where_its_mass_is(monkeypatch):
+@pytest.mark.parametrize("by", ["columns_everywhere", "adaptive_columns"])
+def test_a_variant_that_moves_h2_is_integrated_where_its_mass_is(monkeypatch, by):
     """The kernel's own first axis: with it in the model nothing genetic is left."""
     rng = np.random.default_rng(5)
     n = 300
@@ -138,13 +139,15 @@ def test_a_variant_that_moves_h2_is_integrated_where_its_mass_is(monkeypatch):
     x = family * 2.0
     y = 6.0 * family + rng.normal(size=n)
     again = []
-    adaptive = bayes_factors.adaptive_columns
+    integrated = getattr(bayes_factors, by)
 
     def counting(*args):
         again.append(1)
-        return adaptive(*args)
+        return integrated(*args)
 
-    monkeypatch.setattr(bayes_factors, "adaptive_columns", counting)
+    monkeypatch.setattr(bayes_factors, by, counting)
+    if by == "adaptive_columns":
+        monkeypatch.setattr(bayes_factors, "_AGREE", -1)  # no rule will do
     C = np.ones((n, 1))
     found = model(y, C, K).scan(x[:, None], **BAYES, effect_prior=2.0).iloc[0]
     assert len(again) == 1

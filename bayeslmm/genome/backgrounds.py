@@ -326,7 +326,7 @@ class CholeskyScanner(Scanner):
         self.basis = None
         self.model = model
         self._eigen: Scanner | None = None
-        self._wide = None
+        self._wide = self._everywhere = None
         self._kind = (tests, dtype, effect_prior)
         data = likelihood.rotate(None, model.y, model.C.to_numpy())
         K, kappa = unit_kernel(model.grm.matrix, dtype, center=model.has_intercept)  # type: ignore[union-attr]
@@ -424,13 +424,9 @@ class CholeskyScanner(Scanner):
                     self._wide = [(middle, weights)]
         return self._wide
 
-    def integrate_again(
-        self, null: bayes_factors.NullPosterior, x: np.ndarray, width: np.ndarray
-    ) -> dict[str, float]:
-        """In the eigenbasis, with that basis' own null model."""
-        assert self.eigen.bayes is not None
-        rotated = self.eigen.rotate(x[None])[0]
-        return self.eigen.integrate_again(self.eigen.bayes, rotated, width)
+    def integrate_again(self, x: np.ndarray, width: np.ndarray) -> dict[str, np.ndarray]:
+        """In the eigenbasis."""
+        return self.eigen.integrate_again(self.eigen.rotate(x), width)
 
 
 def scanner_of(

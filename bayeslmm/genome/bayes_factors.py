@@ -15,8 +15,9 @@ and squared scale (Q - b^2 / (a + 1/W)) / (df (a + 1/W)) (Servin & Stephens 2007
 for p(y | h2, null) p(h2) / p(y | null) is the null posterior. BF(h2) is smooth in h2, whatever
 the prior: the Gauss rule of the null posterior integrates it, with 10 nodes to 1e-8 for nearly
 every variant. The series of BF(h2) in the posterior's orthogonal polynomials shows for which it
-does not: variants that move h2. They have 24 nodes, and if the two rules do not agree, adaptive
-quadrature of their own.
+does not: variants that move h2. They have 24 nodes, and if the two rules do not agree, those of
+composite rules over all of h2's range. Where these do not agree either, a variant has adaptive
+quadrature of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import numpy as np
 
 from bayeslmm.model.effects import snp_terms
 from bayeslmm.numerics import likelihood
-from bayeslmm.numerics.quadrature import gauss_rule, unit_density
+from bayeslmm.numerics.quadrature import UnitDensity, composite_rule, gauss_rule, unit_density
 from bayeslmm.numerics.tails import normal_deviate_of_log
 from bayeslmm.priors import H2Prior
 
@@ -95,16 +96,37 @@ def null_posterior(
     data: likelihood.Rotated, prior: H2Prior, *, kernel: bool = True
 ) -> NullPosterior:
     """Rules for the null posterior of a model. Without kernel h2 is 0, and there is one node."""
-    at_0 = float(likelihood.integrated_loglik(data, np.zeros(1))[0])
     if not kernel:
         only = Rule(np.zeros(1, dtype=int), np.zeros(1), np.zeros((1, 2)))
+        at_0 = float(likelihood.integrated_loglik(data, np.zeros(1))[0])
         return NullPosterior(np.array([-np.inf]), (only,), at_0)
-    density = unit_density(
+    density = _posterior(data, prior)
+    return rules_for(density.x, density.weights, density.log_integral, density.mass_at_0)
+
+
+def everywhere(data: likelihood.Rotated, prior: H2Prior) -> NullPosterior:
+    """Rules over all of h2's range, for variants whose mass is elsewhere than the null model's."""
+    density = _posterior(data, prior)
+    middles = (density.edges[:-1] + density.edges[1:]) / 2
+    log_ratio, rules = np.empty(0), []
+    for edges in (density.edges, np.sort(np.concatenate([density.edges, middles]))):
+        h2, weights = composite_rule(edges)
+        log_weights = np.log(weights) - density.log_integral + np.log1p(-prior.spike)
+        log_weights += likelihood.integrated_loglik(data, h2) + prior.log_density(h2)
+        points = len(log_ratio) + np.arange(len(h2))
+        log_ratio = np.append(log_ratio, _log_ratio(h2))
+        # The first rule never does alone.
+        rules.append(Rule(points, log_weights, np.ones((len(h2), 2))))
+    return _with_mass_at_0(log_ratio, rules, density.mass_at_0, density.log_integral)
+
+
+def _posterior(data: likelihood.Rotated, prior: H2Prior) -> UnitDensity:
+    """The null posterior of h2."""
+    return unit_density(
         lambda h2: likelihood.integrated_loglik(data, h2) + prior.log_density(h2),
         mass_at_0=prior.spike,
-        log_at_0=at_0,
+        log_at_0=float(likelihood.integrated_loglik(data, np.zeros(1))[0]),
     )
-    return rules_for(density.x, density.weights, density.log_integral, density.mass_at_0)
 
 
 def rules_for(
@@ -124,12 +146,24 @@ def rules_for(
     log_ratio, rules = np.empty(0), []
     for number in (_FEW, _MANY):
         rule = gauss_rule(h2, weights, number)
-        nodes = np.clip(rule.nodes, 1 - likelihood.LARGEST_H2, likelihood.LARGEST_H2)
         points = len(log_ratio) + np.arange(number)
-        log_ratio = np.append(log_ratio, np.log(nodes) - np.log1p(-nodes))
+        log_ratio = np.append(log_ratio, _log_ratio(rule.nodes))
         with np.errstate(divide="ignore"):
             log_weights = np.log(rule.weights) + np.log1p(-mass_at_0)
         rules.append(Rule(points, log_weights, rule.polynomials[-2:].T))
+    return _with_mass_at_0(log_ratio, rules, mass_at_0, log_integral)
+
+
+def _log_ratio(h2: np.ndarray) -> np.ndarray:
+    """Log variance ratios of h2, finite up to both ends."""
+    h2 = np.clip(h2, 1 - likelihood.LARGEST_H2, likelihood.LARGEST_H2)
+    return np.log(h2) - np.log1p(-h2)
+
+
+def _with_mass_at_0(
+    log_ratio: np.ndarray, rules: list[Rule], mass_at_0: float, log_integral: float
+) -> NullPosterior:
+    """Rules for the continuous part, and h2 = 0 where it has a probability of its own."""
     if mass_at_0:
         at = len(log_ratio)
         log_ratio = np.append(log_ratio, -np.inf)
@@ -300,6 +334,45 @@ def _moments(p: np.ndarray, at: _Conjugate) -> dict[str, np.ndarray]:
         "post_sd": np.sqrt(np.maximum(second - mean**2, 0)),
         "lfsr": np.minimum(wrong, 1 - wrong),
     }
+
+
+def columns_everywhere(
+    data: likelihood.Rotated,
+    prior: H2Prior,
+    null: NullPosterior,
+    x: np.ndarray,
+    width: np.ndarray,
+    log_prior: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """`columns` of rotated variants (v, n) by the rules of `everywhere`.
+
+    A variant for which these do not do has adaptive quadrature of its own.
+    """
+    a, b, Q = _statistics(data, x, null.log_ratio)
+    found, again = columns(null, a, b, Q, width, log_prior, data.df)
+    for j in np.flatnonzero(again):
+        own = adaptive_columns(data, prior, null.log_integral, x[j], width[j], log_prior)
+        for name, value in own.items():
+            found[name][j] = value
+    return found
+
+
+def _statistics(
+    data: likelihood.Rotated, x: np.ndarray, log_ratio: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x'Px and x'Py of rotated variants x (v, n) at each ratio, (v, G), and y'Py, (G,)."""
+    h2 = 1 / (1 + np.exp(-log_ratio))
+    null = likelihood.terms(data, h2)
+    a, b = np.empty((len(x), len(h2))), np.empty((len(x), len(h2)))
+    squares = x * x
+    for at, w in likelihood.weight_blocks(data, h2):
+        with_C = np.stack([x @ (w * column).T for column in data.C.T], axis=-1)
+        half = np.linalg.solve(null.L[at], with_C.transpose(1, 2, 0))
+        a[:, at] = squares @ w.T - np.square(half).sum(axis=1).T
+        w *= data.y - null.b[at] @ data.C.T
+        b[:, at] = x @ w.T
+    # From weights 1 / ((1 - h2) (r s + 1)) to 1 / (r s + 1).
+    return a * (1 - h2), b * (1 - h2), null.Q * (1 - h2)
 
 
 def adaptive_columns(

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayeslmm.genome.bayes_factors import NullPosterior
 from bayeslmm.genome.codings import recode
 from bayeslmm.genome.scanner import Scanner
 from bayeslmm.inputs.genotypes import CenteredBlock, Genotypes
@@ -241,11 +240,11 @@ class FamilyScanner(Scanner):
         return block.without_dosages(), SampleMajor(block.x.T, None, False, len(block.x))
 
     def integrate_again(  # type: ignore[override]
-        self, null: NullPosterior, x: SampleMajor, width: np.ndarray
-    ) -> dict[str, float]:
-        """Of one variant, rotated for this alone."""
+        self, x: SampleMajor, width: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Of variants that are rotated for this alone."""
         assert self.basis is not None
         everyone = np.arange(self.data.n)
         dosage = np.empty((self.data.n, x.values.shape[1]))
         x.centered(everyone, dosage, x.room(len(dosage)))
-        return super().integrate_again(null, self.basis.rotate(dosage[:, 0]), width)
+        return super().integrate_again(self.basis.rotate(dosage[:, : len(x)]).T, width)

@@ -54,6 +54,8 @@ _WINDOW_ERRORS, _NARROWEST = 8.0, 0.2
 # Where the null model's log-likelihood is that far below its maximum, a variant would need a
 # chi-squared of 1,000 more than at the maximum: nothing is watched there.
 _UNREACHABLE = 500.0
+# Of variants that are integrated over all of h2's range.
+_NUMBERS_AT_ONCE = 2**23
 
 
 def largest_ml_ratio(reml: np.ndarray) -> np.ndarray:
@@ -114,6 +116,7 @@ class Scanner:
             if abs(best - self.null_ml) < 1e-6 * data.n:
                 self.null_ml_interpolated = best
         self._wide: list[tuple[float, Weights]] | None = None
+        self._everywhere: bayes_factors.NullPosterior | None = None
 
     def _specify(
         self,
@@ -279,22 +282,20 @@ class Scanner:
             log_prior,
             self.data.df,
         )
-        for j in np.flatnonzero(again & testable):
-            for name, value in self.integrate_again(null, x[j], width[j]).items():
-                found[name][j] = value
+        rest = np.flatnonzero(again & testable)
+        step = max(1, _NUMBERS_AT_ONCE // n)
+        for some in (rest[i : i + step] for i in range(0, len(rest), step)):
+            for name, values in self.integrate_again(x[some], width[some]).items():
+                found[name][some] = values
         out |= found
 
-    def integrate_again(
-        self, null: bayes_factors.NullPosterior, x: np.ndarray, width: np.ndarray
-    ) -> dict[str, float]:
-        """Bayes factor and effect of a variant whose integral needs a quadrature of its own."""
-        return bayes_factors.adaptive_columns(
-            self.data,
-            self.h2_prior,
-            null.log_integral,
-            x.astype(np.float64),
-            width,
-            np.log(self.effect_prior.probabilities),
+    def integrate_again(self, x: np.ndarray, width: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns of variants (v, n) whose mass may be anywhere in h2's range, widths (v, W)."""
+        if self._everywhere is None:
+            self._everywhere = bayes_factors.everywhere(self.data, self.h2_prior)
+        log_prior = np.log(self.effect_prior.probabilities)
+        return bayes_factors.columns_everywhere(
+            self.data, self.h2_prior, self._everywhere, x.astype(np.float64), width, log_prior
         )
 
     def _exact(

@@ -28,7 +28,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayeslmm.model.effects import snp_terms
 from bayeslmm.numerics import likelihood
 from bayeslmm.numerics.quadrature import UnitDensity, composite_rule, gauss_rule, unit_density
 from bayeslmm.numerics.tails import normal_deviate_of_log
@@ -104,20 +103,32 @@ def null_posterior(
     return rules_for(density.x, density.weights, density.log_integral, density.mass_at_0)
 
 
-def everywhere(data: likelihood.Rotated, prior: H2Prior) -> NullPosterior:
-    """Rules over all of h2's range, for variants whose mass is elsewhere than the null model's."""
+class Everywhere(NamedTuple):
+    """The null posterior by rules over all of h2's range, and its likelihood at their nodes."""
+
+    null: NullPosterior
+    terms: likelihood.Terms
+
+
+def everywhere(data: likelihood.Rotated, prior: H2Prior) -> Everywhere:
+    """Rules for variants whose mass is elsewhere than the null model's."""
     density = _posterior(data, prior)
     middles = (density.edges[:-1] + density.edges[1:]) / 2
-    log_ratio, rules = np.empty(0), []
-    for edges in (density.edges, np.sort(np.concatenate([density.edges, middles]))):
-        h2, weights = composite_rule(edges)
-        log_weights = np.log(weights) - density.log_integral + np.log1p(-prior.spike)
-        log_weights += likelihood.integrated_loglik(data, h2) + prior.log_density(h2)
-        points = len(log_ratio) + np.arange(len(h2))
-        log_ratio = np.append(log_ratio, _log_ratio(h2))
-        # The first rule never does alone.
-        rules.append(Rule(points, log_weights, np.ones((len(h2), 2))))
-    return _with_mass_at_0(log_ratio, rules, density.mass_at_0, density.log_integral)
+    halved = np.sort(np.concatenate([density.edges, middles]))
+    both = [composite_rule(edges) for edges in (density.edges, halved)]
+    x, weights = (np.concatenate(parts) for parts in zip(*both, strict=True))
+    log_ratio = _log_ratio(x)
+    h2 = 1 / (1 + np.exp(-log_ratio))
+    terms = likelihood.terms(data, np.append(h2, 0.0) if density.mass_at_0 else h2)
+    log_weights = np.log(weights) - density.log_integral + np.log1p(-prior.spike)
+    log_weights += likelihood.integrated(terms, data.df)[: len(x)] + prior.log_density(x)
+    # The first rule never does alone.
+    rules = [
+        Rule(at, log_weights[at], np.ones((len(at), 2)))
+        for at in np.split(np.arange(len(x)), [len(both[0][0])])
+    ]
+    null = _with_mass_at_0(log_ratio, rules, density.mass_at_0, density.log_integral)
+    return Everywhere(null, terms)
 
 
 def _posterior(data: likelihood.Rotated, prior: H2Prior) -> UnitDensity:
@@ -339,7 +350,7 @@ def _moments(p: np.ndarray, at: _Conjugate) -> dict[str, np.ndarray]:
 def columns_everywhere(
     data: likelihood.Rotated,
     prior: H2Prior,
-    null: NullPosterior,
+    rules: Everywhere,
     x: np.ndarray,
     width: np.ndarray,
     log_prior: np.ndarray,
@@ -348,8 +359,12 @@ def columns_everywhere(
 
     A variant for which these do not do has adaptive quadrature of its own.
     """
-    a, b, Q = _statistics(data, x, null.log_ratio)
-    found, again = columns(null, a, b, Q, width, log_prior, data.df)
+    null, terms = rules
+    h2 = 1 / (1 + np.exp(-null.log_ratio))
+    a, b = _statistics(data, x, h2, terms)
+    # From weights 1 / ((1 - h2) (r s + 1)) to 1 / (r s + 1).
+    unit = 1 - h2
+    found, again = columns(null, a * unit, b * unit, terms.Q * unit, width, log_prior, data.df)
     for j in np.flatnonzero(again):
         own = adaptive_columns(data, prior, null.log_integral, x[j], width[j], log_prior)
         for name, value in own.items():
@@ -358,21 +373,18 @@ def columns_everywhere(
 
 
 def _statistics(
-    data: likelihood.Rotated, x: np.ndarray, log_ratio: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x'Px and x'Py of rotated variants x (v, n) at each ratio, (v, G), and y'Py, (G,)."""
-    h2 = 1 / (1 + np.exp(-log_ratio))
-    null = likelihood.terms(data, h2)
+    data: likelihood.Rotated, x: np.ndarray, h2: np.ndarray, terms: likelihood.Terms
+) -> tuple[np.ndarray, np.ndarray]:
+    """x'Px and x'Py of rotated variants x (v, n), each by itself, at each h2: two arrays (v, G)."""
     a, b = np.empty((len(x), len(h2))), np.empty((len(x), len(h2)))
     squares = x * x
     for at, w in likelihood.weight_blocks(data, h2):
         with_C = np.stack([x @ (w * column).T for column in data.C.T], axis=-1)
-        half = np.linalg.solve(null.L[at], with_C.transpose(1, 2, 0))
+        half = np.linalg.solve(terms.L[at], with_C.transpose(1, 2, 0))
         a[:, at] = squares @ w.T - np.square(half).sum(axis=1).T
-        w *= data.y - null.b[at] @ data.C.T
+        w *= data.y - terms.b[at] @ data.C.T
         b[:, at] = x @ w.T
-    # From weights 1 / ((1 - h2) (r s + 1)) to 1 / (r s + 1).
-    return a * (1 - h2), b * (1 - h2), null.Q * (1 - h2)
+    return a, b
 
 
 def adaptive_columns(
@@ -390,12 +402,10 @@ def adaptive_columns(
 
     def conjugate(h2: np.ndarray) -> tuple[np.ndarray, _Conjugate]:
         """Log-likelihood without the variant, and its effect, at each h2."""
-        terms = snp_terms(data, x[:, None], h2)
+        terms = likelihood.terms(data, h2)
+        a, b = _statistics(data, x[None], h2, terms)
         widths = np.broadcast_to(width[None, :, None], (1, len(width), len(h2)))
-        effect = _conjugate(
-            terms.M[:, 0, 0][None], terms.r[:, 0][None], terms.null.Q, widths, data.df
-        )
-        return likelihood.integrated(terms.null, data.df), effect
+        return likelihood.integrated(terms, data.df), _conjugate(a, b, terms.Q, widths, data.df)
 
     def loglik(h2: np.ndarray) -> np.ndarray:
         without, effect = conjugate(h2)

@@ -33,13 +33,13 @@ from bayeslmm.numerics import likelihood
 from bayeslmm.numerics.chebyshev import chebyshev
 from bayeslmm.numerics.maximum import maximise_h2
 from bayeslmm.numerics.nodes import (
-    COLLINEAR,
     HALF_WIDTH,
     LOG_RANGE,
     Weights,
     interpolate,
     maximise_on_nodes,
     stacked_weights,
+    varies_beyond,
 )
 from bayeslmm.numerics.tails import log10_p_chi2, log10_p_f
 from bayeslmm.priors import EffectPrior
@@ -116,7 +116,7 @@ class Scanner:
             if abs(best - self.null_ml) < 1e-6 * data.n:
                 self.null_ml_interpolated = best
         self._wide: list[tuple[float, Weights]] | None = None
-        self._everywhere: bayes_factors.NullPosterior | None = None
+        self._everywhere: bayes_factors.Everywhere | None = None
 
     def _specify(
         self,
@@ -211,10 +211,7 @@ class Scanner:
         """
         products = self.weights.products(x)
         a, b = self.weights.at_nodes(products)
-        raw = block.sum_sq
-        with np.errstate(divide="ignore", invalid="ignore"):
-            explained = np.square(products.span).sum(axis=1) / raw
-            testable = (raw > 0) & (1 - explained > COLLINEAR[self.dtype])
+        testable = varies_beyond(products.span, block.sum_sq, self.dtype)
         a[~testable], b[~testable] = 1, 0
         out: dict[str, np.ndarray] = {"testable": testable}
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -21,12 +21,12 @@ from bayeslmm.model.snps import aligned
 from bayeslmm.numerics import likelihood
 from bayeslmm.numerics.chebyshev import NODES, cardinal, chebyshev
 from bayeslmm.numerics.nodes import (
-    COLLINEAR,
     HALF_WIDTH,
     LOG_RANGE,
     interpolate,
     maximise_on_nodes,
     stacked_weights,
+    varies_beyond,
 )
 from bayeslmm.numerics.tails import log10_p_f
 from bayeslmm.runs.progress import blas_threads, map_ahead, track, worker_count
@@ -85,8 +85,7 @@ class ManyNulls:
 
     def testable(self, x: np.ndarray, sum_sq: np.ndarray) -> np.ndarray:
         """Which rotated variants (v, n) vary beyond what covariates explain, booleans (v,)."""
-        span = np.square(x @ self.covariates, dtype=np.float64).sum(axis=1)
-        return (sum_sq > 0) & (span < (1 - COLLINEAR[self.Py.dtype]) * sum_sq)
+        return varies_beyond(x @ self.covariates, sum_sq, self.Py.dtype)
 
     def smallest_log10_p(self, y: np.ndarray, r: int, x: np.ndarray) -> float:
         """Smallest log10 p of rotated variants (v, n) for phenotype r, each at its optimum."""

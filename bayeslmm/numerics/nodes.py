@@ -262,6 +262,23 @@ def position_of(values: np.ndarray, inverse: np.ndarray) -> np.ndarray:
     return first[values]
 
 
+def varies_beyond(span: np.ndarray, sum_sq: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Which variants vary, and more than orthonormal covariates explain, booleans (v,).
+
+    Parameters
+    ----------
+    span : ndarray, shape (v, c)
+        Products of the variants with the covariates.
+    sum_sq : ndarray, shape (v,)
+        Their sums of squares, 0 if they are monomorphic.
+    dtype : dtype
+        Precision of the products.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        explained = np.square(span, dtype=np.float64).sum(axis=1) / sum_sq
+    return (sum_sq > 0) & (1 - explained > COLLINEAR[dtype])
+
+
 def maximise_on_nodes(values: np.ndarray, top: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Maximum on [-1, top] of the polynomials with these values (v, k) at Chebyshev nodes."""
     polynomial = np.polynomial.chebyshev

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bayeslmm.genome.finemapping import FineMap
     from bayeslmm.model.evidence import Evidence
     from bayeslmm.model.lmm import LMM
+    from bayeslmm.model.residuals import ResidualCheck
     from bayeslmm.reporting.pages import Section
 
 _LOCI, _MOST_SNPS = 3, 400
@@ -143,12 +144,10 @@ class _Report(Draft):
         self.name = model.formula.split("~")[0].strip()
         self.cases = _cases(model)
         self.logistic = hits is not None and hits.attrs.get("family") == "binomial"
-        residuals = model.check_residuals() if self.cases is None or predicted is not None else None
         self._data()
         self._model()
         if predicted is not None:
-            assert residuals is not None
-            add_predictions(self, model, predicted, residuals, self.name)
+            add_predictions(self, model, predicted, self._left_out, self.name)
         if model.has_kernel:
             if self.cases is None:
                 self._heritability()
@@ -159,8 +158,7 @@ class _Report(Draft):
         if hits is not None:
             self._genome()
         if self.cases is None:
-            assert residuals is not None
-            self.residuals(residuals)
+            self.residuals(self._left_out)
         if located is not None:
             add_region(self, located)
         if tree is not None:
@@ -168,6 +166,11 @@ class _Report(Draft):
             self.checks.append(diagnostics.of_sampling(tree))
 
     # -- data and model ----------------------------------------------------------------------
+
+    @cached_property
+    def _left_out(self) -> ResidualCheck:
+        """Each analysed sample predicted from the others."""
+        return self.model.check_residuals()
 
     def _data(self) -> None:
         model, y = self.model, self.model.y

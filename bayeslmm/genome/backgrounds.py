@@ -31,7 +31,7 @@ import pandas as pd
 
 from bayeslmm.errors import InputError, listing
 from bayeslmm.genome import bayes_factors
-from bayeslmm.genome.scanner import Scanner
+from bayeslmm.genome.scanner import Scanner, largest_ml_ratio
 from bayeslmm.numerics import likelihood
 from bayeslmm.numerics.chebyshev import cardinal, chebyshev, nodes_for, series
 from bayeslmm.numerics.factors import (
@@ -337,7 +337,7 @@ class CholeskyScanner(Scanner):
             found = locate(
                 data, K, start, width, nodes, skip_intercept=self.skip, spectrum=spectrum
             )
-            top = np.minimum((found.reml + HALF_WIDTH - found.center) / width, 1)
+            top = np.minimum((largest_ml_ratio(found.reml) - found.center) / width, 1)
             ml = null_profile(data, found.weights, "ml")
             t_ml, best = maximise_on_nodes(ml, np.atleast_1d(top))
             # The ML ratio may be far from that of REML: only a wider range has both.

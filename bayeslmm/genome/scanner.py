@@ -58,9 +58,9 @@ _UNREACHABLE = 500.0
 _NUMBERS_AT_ONCE = 2**23
 
 
-def largest_ml_ratio(reml: np.ndarray) -> np.ndarray:
+def largest_ml_ratio(reml: np.ndarray | float) -> np.ndarray:
     """Log ratio up to which a full likelihood is maximised, from that of the model's REML."""
-    return np.maximum(reml + HALF_WIDTH, 0.0)
+    return np.maximum(np.asarray(reml) + HALF_WIDTH, 0.0)
 
 
 class Scanner:
@@ -83,7 +83,7 @@ class Scanner:
         self._specify(model, model.rotated, tests, dtype, effect_prior)
         data = self.data
         self.reml = reml = self._null_log_ratio("reml")
-        ml = self._null_log_ratio("ml", float(largest_ml_ratio(np.array(reml))))
+        ml = self._null_log_ratio("ml", float(largest_ml_ratio(reml)))
         self.half_width = self._window_width(reml)
         low, high = LOG_RANGE[0] + self.half_width, LOG_RANGE[1] - self.half_width
         self.center = float(np.clip(reml, low, high))
@@ -111,7 +111,7 @@ class Scanner:
         # which matters where a variant explains nothing and p is next to 1.
         self.null_ml_interpolated = self.null_ml
         if self.exact:
-            top = self._in_window(largest_ml_ratio(np.array([reml])))
+            top = self._in_window(np.atleast_1d(largest_ml_ratio(reml)))
             best = float(maximise_on_nodes(null[None, self.window], top)[1][0])
             if abs(best - self.null_ml) < 1e-6 * data.n:
                 self.null_ml_interpolated = best
